@@ -1,0 +1,219 @@
+//! Tokens for one audience, from `azure_identity`.
+//!
+//! [`Tokens`] keeps the last token, asks for the next one before it expires, and never asks twice
+//! at once. It belongs to one origin, the only place its tokens may go.
+//!
+//! The texts of `azure_identity`'s errors are never used: a token request's error may repeat what
+//! was sent. Kind and status say enough.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::credentials::TokenCredential;
+use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport};
+use azure_identity::{
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
+};
+use tokio::sync::Mutex;
+use tracing::debug;
+use url::{Origin, Url};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Credential, Env};
+use crate::error::{Error, Kind, Result};
+use crate::net::{self, Bearer};
+use crate::secret::Secret;
+
+/// The data plane's scope (API reference, section 3).
+pub const EASM_SCOPE: &str = "https://easm.defender.microsoft.com/.default";
+
+/// ARM's scope (API reference, section 3).
+pub const ARM_SCOPE: &str = "https://management.azure.com/.default";
+
+/// A token is replaced when it has less than this to live, or half of its life if that is less.
+pub const REFRESH_SECONDS: u64 = 300;
+
+/// Longest wait for a token, retries included.
+pub const TOKEN_SECONDS_MAX: u64 = 60;
+
+const OPERATION: &str = "get a token";
+
+/// Makes credentials for [`Tokens`].
+#[derive(Debug, Clone)]
+pub struct Identity {
+    credential: Credential,
+    /// Held so that it stays in the registry of secrets as long as it is used.
+    _identity_header: Option<Secret>,
+}
+
+impl Identity {
+    /// The identity that `credential` names. `azure_identity` itself reads the endpoint of the
+    /// managed identity from the process environment; `env` is only asked for the secret in it, so
+    /// that it can never be printed.
+    pub fn new(credential: Credential, env: &Env) -> Self {
+        let header = env.get("IDENTITY_HEADER").map(|value| Secret::new(value.to_owned()));
+        Self { credential, _identity_header: header }
+    }
+
+    /// A credential with an empty cache.
+    fn make(&self) -> Result<Arc<dyn TokenCredential>> {
+        let retry = RetryOptions::exponential(ExponentialRetryOptions {
+            initial_delay: azure_core::time::Duration::milliseconds(300),
+            max_retries: 4,
+            max_total_elapsed: azure_core::time::Duration::seconds(30),
+            max_delay: azure_core::time::Duration::seconds(8),
+        });
+        // The identity endpoint is used as given and never behind a proxy (contract, section 2).
+        let transport = Transport::new(Arc::new(net::client(true)?));
+        let client_options =
+            ClientOptions { retry, transport: Some(transport), ..ClientOptions::default() };
+        let Credential::ManagedIdentity { client_id } = &self.credential;
+        let mut options = ManagedIdentityCredentialOptions::default();
+        options.client_options = client_options;
+        options.user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+        let credential = ManagedIdentityCredential::new(Some(options)).map_err(|_| {
+            Error::new(Kind::Config, "set up the managed identity")
+                .because("IDENTITY_ENDPOINT is not a URL, or this platform's kind is not supported")
+                .advise("run it on Azure Functions, App Service or a virtual machine")
+        })?;
+        Ok(credential)
+    }
+}
+
+/// Tokens of one audience for one origin.
+pub struct Tokens {
+    identity: Identity,
+    scope: &'static str,
+    origin: Origin,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    credential: Option<Arc<dyn TokenCredential>>,
+    last: Option<Token>,
+}
+
+#[derive(Clone)]
+struct Token {
+    value: Secret,
+    expires_at: Timestamp,
+    /// From when on a new one is asked for.
+    refresh_at: Timestamp,
+}
+
+impl Tokens {
+    /// Tokens of `identity` for `scope`, to be sent to `url`'s origin only.
+    pub fn new(identity: Identity, scope: &'static str, url: &Url, clock: Arc<dyn Clock>) -> Self {
+        Self { identity, scope, origin: url.origin(), clock, state: Mutex::default() }
+    }
+
+    async fn fetch(&self, state: &mut State) -> Result<Secret> {
+        let credential = match &state.credential {
+            Some(credential) => Arc::clone(credential),
+            None => Arc::clone(state.credential.insert(self.identity.make()?)),
+        };
+        let limit = Duration::from_secs(TOKEN_SECONDS_MAX);
+        let answer = tokio::time::timeout(limit, credential.get_token(&[self.scope], None)).await;
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(err)) => return Err(from_azure(&err)),
+            Err(_elapsed) => {
+                return Err(Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
+                    .because(format!("no answer within {TOKEN_SECONDS_MAX} s"))
+                    .advise("check that a managed identity is assigned here"));
+            }
+        };
+        let value = Secret::new(answer.token.secret().to_owned());
+        let now = self.clock.now();
+        let expires_at = i64::try_from(answer.expires_on.unix_timestamp_nanos() / 1_000_000)
+            .ok()
+            .and_then(Timestamp::from_unix_ms)
+            .unwrap_or(now);
+        let life_ms = (expires_at.unix_ms() - now.unix_ms()).max(0);
+        let ahead_ms = (REFRESH_SECONDS as i64 * 1000).min(life_ms / 2);
+        let refresh_at =
+            Timestamp::from_unix_ms(expires_at.unix_ms() - ahead_ms).unwrap_or(expires_at);
+        debug!(scope = self.scope, expires_at = %expires_at, "Got a token");
+        state.last = Some(Token { value: value.clone(), expires_at, refresh_at });
+        Ok(value)
+    }
+}
+
+#[async_trait]
+impl Bearer for Tokens {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    async fn token(&self) -> Result<Secret> {
+        // Held while asking: whoever else needs a token meanwhile gets the same one.
+        let mut state = self.state.lock().await;
+        let now = self.clock.now();
+        let last = state.last.clone();
+        if let Some(token) = &last
+            && now < token.refresh_at
+        {
+            return Ok(token.value.clone());
+        }
+        match (self.fetch(&mut state).await, last) {
+            (Ok(value), _) => Ok(value),
+            // Asking early failed, but the old token is still good.
+            (Err(err), Some(token)) if now < token.expires_at => {
+                debug!("{err}; using the last token until it expires");
+                Ok(token.value)
+            }
+            (Err(err), _) => Err(err),
+        }
+    }
+
+    async fn renew(&self, refused: &Secret) -> Result<Secret> {
+        let mut state = self.state.lock().await;
+        if let Some(token) = &state.last
+            && token.value.expose() != refused.expose()
+        {
+            return Ok(token.value.clone());
+        }
+        // The credential would answer from its cache; a new one has none.
+        *state = State::default();
+        self.fetch(&mut state).await
+    }
+}
+
+fn from_azure(err: &azure_core::Error) -> Error {
+    const ADVICE: &str = "check that a managed identity is assigned here, and that \
+                          EASM_IDENTITY_CLIENT_ID or EASM_CLIENT_ID names it";
+    match status(err) {
+        Some(status @ (408 | 429 | 500..=599)) => {
+            Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
+                .because("the identity endpoint cannot serve us now")
+                .with("status", status)
+                .advise("try again later")
+        }
+        Some(status) => Error::new(Kind::Unauthorized, OPERATION)
+            .because("the identity endpoint refuses")
+            .with("status", status)
+            .advise(ADVICE),
+        None => Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
+            .because("the identity endpoint does not answer as it should")
+            .advise(ADVICE),
+    }
+}
+
+/// The HTTP status at the bottom of `err`, if there was an answer.
+fn status(err: &azure_core::Error) -> Option<u16> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(err);
+    // A chain of causes is a handful long; the limit guards against one that loops.
+    for _ in 0..16 {
+        let cause = source?;
+        if let Some(err) = cause.downcast_ref::<azure_core::Error>()
+            && let Some(status) = err.http_status()
+        {
+            return Some(u16::from(status));
+        }
+        source = cause.source();
+    }
+    None
+}

@@ -1,0 +1,5 @@
+//! Azure's services as this program sees them: identity, ARM, the EASM data plane.
+
+pub mod arm;
+pub mod easm;
+pub mod identity;

@@ -1,0 +1,230 @@
+//! `easm-export export`: a run in this process, to its end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{EXIT_ANSWER_IS_NO, connect, interrupt, print, print_json, progress, read_filter, thousands, unless_interrupted};
+use crate::app::{self, Target};
+use crate::config::{Env, Settings, StoreUrl, parse};
+use crate::error::{Error, Kind, Result};
+use crate::export::plan::{self, Census};
+use crate::export::stream::{Streamed, stream};
+use crate::export::{self};
+use crate::model::layout::Layout;
+use crate::model::manifest::{Completeness, Manifest};
+use crate::model::request::{Compression, Dataset, Request};
+use crate::model::run::Trigger;
+use crate::telemetry::Terminal;
+
+/// Flags of `export`. They override settings.
+#[derive(clap::Args)]
+pub struct Args {
+    /// EASM filter; @FILE reads it from a file, @- from stdin. Lines that begin with # are dropped.
+    #[arg(long, value_name = "FILTER")]
+    filter: Option<String>,
+    /// Kind of asset; may be repeated or comma separated.
+    #[arg(long = "kind", value_name = "KIND")]
+    kinds: Vec<String>,
+    /// Dataset; may be repeated or comma separated.
+    #[arg(long = "dataset", value_name = "DATASET")]
+    datasets: Vec<String>,
+    /// Format of the files: ndjson.
+    #[arg(long)]
+    format: Option<String>,
+    /// Compression of the files: gzip or none. With --stdout the default is none.
+    #[arg(long)]
+    compression: Option<String>,
+    /// Where the files go: a folder.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Export at most so many assets.
+    #[arg(long, value_name = "N")]
+    max_assets: Option<String>,
+    /// Count per kind, write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Write the records themselves to stdout, and no files.
+    #[arg(long)]
+    stdout: bool,
+    /// Print the manifest (or the counts) as one JSON document to stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Refuses flags that contradict each other.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`].
+    pub fn check(&self) -> Result<()> {
+        let refuse = |reason: &str, advice: &'static str| {
+            Err(Error::new(Kind::Usage, "read flags").because(reason).advise(advice))
+        };
+        if self.stdout && self.dry_run {
+            return refuse("--dry-run writes no records", "leave out --stdout");
+        }
+        if self.stdout && self.json {
+            return refuse("records and a manifest cannot share stdout", "leave out --json");
+        }
+        if self.stdout && self.store.is_some() {
+            return refuse("--stdout uses no store", "leave out --store");
+        }
+        Ok(())
+    }
+
+    /// The request that the target's own becomes with these flags.
+    fn request(&self, own: &Request) -> Result<Request> {
+        let mut request = own.clone();
+        if let Some(filter) = &self.filter {
+            request.filter = read_filter(filter)?;
+        }
+        if !self.kinds.is_empty() {
+            request.kinds = parse::kinds("--kind", &self.kinds.join(","))?;
+        }
+        if !self.datasets.is_empty() {
+            request.datasets = parse::datasets("--dataset", &self.datasets.join(","))?;
+        }
+        if let Some(format) = &self.format {
+            request.format = parse::format("--format", format)?;
+        }
+        match &self.compression {
+            Some(compression) => {
+                request.compression = parse::compression("--compression", compression)?;
+            }
+            None if self.stdout => request.compression = Compression::None,
+            None => {}
+        }
+        if let Some(max) = &self.max_assets {
+            request.max_assets = Some(parse::number("--max-assets", max, 1..=u64::MAX)?);
+        }
+        Ok(request)
+    }
+
+    fn store(&self, own: &StoreUrl) -> Result<StoreUrl> {
+        match &self.store {
+            Some(url) => parse::store_url("--store", url),
+            None => Ok(own.clone()),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What ended the run.
+pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal) -> Result<u8> {
+    let request = args.request(&settings.request)?;
+    let store = app::store(&args.store(&settings.store)?);
+    if args.dry_run {
+        let target = connect(settings, env).await?;
+        let census = unless_interrupted(plan::census(target.source(), &request)).await?;
+        return report_census(&args, &census, &request);
+    }
+    if args.stdout {
+        let target = connect(settings, env).await?;
+        return to_stdout(&target, request, store, terminal).await;
+    }
+    // Asked first, since it needs nobody else.
+    store.check().await?;
+    let target = connect(settings, env).await?;
+    let started = Instant::now();
+    let job = target.job(request, Trigger::Cli);
+    let layout = Layout::new(&job.target);
+    let world = target.world(Arc::clone(&store), progress::observer(terminal));
+    let manifest = export::run(&world, job, interrupt()).await;
+    terminal.hide_bar();
+    let manifest = manifest?;
+    if args.json {
+        print_json(&manifest)?;
+    } else {
+        terminal.say(&sentence(&manifest, &store.name(), &layout, started.elapsed().as_secs_f64()));
+    }
+    Ok(exit_code(manifest.completeness))
+}
+
+async fn to_stdout(
+    target: &Target,
+    request: Request,
+    store: Arc<dyn crate::store::Store>,
+    terminal: &Terminal,
+) -> Result<u8> {
+    let job = target.job(request, Trigger::Cli);
+    let world = target.world(store, progress::observer(terminal));
+    let output = Arc::new(Mutex::new(std::io::stdout()));
+    let streamed = unless_interrupted(stream(&world, job, output)).await;
+    terminal.hide_bar();
+    let Streamed { exported, expected_at_start, completeness } = streamed?;
+    print(b"")?;
+    if completeness == Completeness::Mismatch {
+        terminal.say(&format!(
+            "Wrote {} assets, but the service counts {}: mismatch; run the export again.",
+            thousands(exported),
+            thousands(expected_at_start)
+        ));
+    }
+    Ok(exit_code(completeness))
+}
+
+fn exit_code(completeness: Completeness) -> u8 {
+    if completeness == Completeness::Mismatch { EXIT_ANSWER_IS_NO } else { 0 }
+}
+
+/// What a person wants to know of a complete run.
+fn sentence(manifest: &Manifest, store: &str, layout: &Layout, elapsed_s: f64) -> String {
+    let counts = &manifest.counts[Dataset::Assets.as_str()];
+    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    let verdict = match manifest.completeness {
+        Completeness::Exact => "exactly what the service counts".to_owned(),
+        Completeness::Changed => "the inventory changed meanwhile".to_owned(),
+        Completeness::Limited => {
+            format!("limited by --max-assets, of {}", thousands(counts.expected_at_start))
+        }
+        Completeness::Mismatch => format!(
+            "MISMATCH: the service counts {}; run the export again",
+            thousands(counts.expected_at_end)
+        ),
+    };
+    format!(
+        "Exported {} assets ({verdict}) of {} to {store} in {elapsed_s:.1} s: {} files, {}; the manifest is {store}/{}",
+        thousands(counts.exported),
+        manifest.target,
+        manifest.files.len(),
+        indicatif::HumanBytes(bytes),
+        layout.manifest(&manifest.run_id)
+    )
+}
+
+/// What `--dry-run --json` prints (contract, section 4).
+#[derive(Serialize)]
+struct DryRun {
+    counts: BTreeMap<&'static str, DryRunCounts>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DryRunCounts {
+    expected: u64,
+    by_kind: BTreeMap<&'static str, u64>,
+}
+
+fn report_census(args: &Args, census: &Census, request: &Request) -> Result<u8> {
+    let wanted = request.max_assets.unwrap_or(u64::MAX);
+    let expected = census.total.min(wanted);
+    let by_kind: BTreeMap<_, _> =
+        census.by_kind.iter().map(|(cut, n_assets)| (cut.as_str(), *n_assets)).collect();
+    if args.json {
+        let counts = DryRunCounts { expected, by_kind };
+        print_json(&DryRun { counts: BTreeMap::from([(Dataset::Assets.as_str(), counts)]) })?;
+        return Ok(0);
+    }
+    let mut table = String::new();
+    for (kind, n_assets) in &by_kind {
+        table += &format!("{kind:<10} {:>12}\n", thousands(*n_assets));
+    }
+    table += &format!("{:<10} {:>12}\n", "all", thousands(census.total));
+    print(table.as_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,276 @@
+//! The command line: one file per command, and this one that picks it.
+//!
+//! Data and machine-readable results go to stdout, everything else to stderr. A failure is one line
+//! on stderr and an exit code (contract, section 3).
+
+#[cfg(feature = "sim")]
+mod demo;
+mod export;
+mod progress;
+mod query;
+#[cfg(feature = "sim")]
+mod simulate;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::app::Target;
+use crate::config::{Env, Settings, files, parse};
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::{self, LogFormat, Terminal};
+
+/// Done, but the answer is no (contract, section 3).
+const EXIT_ANSWER_IS_NO: u8 = 3;
+
+/// Exports Microsoft Defender EASM inventories, whole and every day.
+#[derive(Parser)]
+#[command(name = "easm-export", version, subcommand_required = true)]
+struct Cli {
+    /// Target to work on, by name; its name is the workspace's.
+    #[arg(long, global = true, value_name = "NAME")]
+    target: Vec<String>,
+
+    /// Read settings from the environment only, not from .env or local.settings.json.
+    #[arg(long, global = true)]
+    no_env_files: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Export the inventory to the store.
+    Export(export::Args),
+    /// Print assets, one a line.
+    Query(query::Args),
+    /// Export a made-up inventory from a simulator to ./exports. Needs no Azure and no settings.
+    #[cfg(feature = "sim")]
+    Demo(demo::Args),
+    /// Run the simulator until Ctrl-C, and print the settings to use with it.
+    #[cfg(feature = "sim")]
+    Simulate(simulate::Args),
+}
+
+/// Runs the command that `args` names in the environment `env`, and gives its exit code.
+pub async fn main(args: impl IntoIterator<Item = OsString>, env: Vec<(String, String)>) -> u8 {
+    let terminal = Terminal::default();
+    let outcome = match Cli::try_parse_from(args) {
+        Ok(cli) => run(cli, env, &terminal).await,
+        Err(err) => return usage(&err, &terminal),
+    };
+    terminal.hide_bar();
+    match outcome {
+        Ok(code) => code,
+        Err(err) => {
+            if err.kind() != Kind::PipeClosed {
+                terminal.say(&format!("easm-export: {err}"));
+            }
+            err.kind().facts().exit_code
+        }
+    }
+}
+
+async fn run(cli: Cli, env: Vec<(String, String)>, terminal: &Terminal) -> Result<u8> {
+    let mut env = Env::new(env);
+    let needs_settings = matches!(cli.command, Command::Export(_) | Command::Query(_));
+    if needs_settings && !cli.no_env_files && !env.is_in_azure() {
+        env = env.or(read_env_files()?);
+    }
+    telemetry::install(env.get("EASM_LOG").unwrap_or("info"), log_format(&env)?, terminal)?;
+    match cli.command {
+        Command::Export(args) => {
+            args.check()?;
+            let settings = settings(&env, &cli.target)?;
+            export::run(args, settings, &env, terminal).await
+        }
+        Command::Query(args) => {
+            let settings = settings(&env, &cli.target)?;
+            query::run(args, settings, &env, terminal).await
+        }
+        #[cfg(feature = "sim")]
+        Command::Demo(args) => demo::run(args).await,
+        #[cfg(feature = "sim")]
+        Command::Simulate(args) => simulate::run(args).await,
+    }
+}
+
+/// The settings of the one target there is, if it is among those `named`.
+fn settings(env: &Env, named: &[String]) -> Result<Settings> {
+    let settings = Settings::read(env)?;
+    match named.iter().find(|name| !name.eq_ignore_ascii_case(&settings.workspace)) {
+        None => Ok(settings),
+        Some(other) => Err(Error::new(Kind::Usage, "find the target")
+            .because(format!("there is no target {other:?}"))
+            .advise(format!("use --target {}, the only one", settings.workspace))),
+    }
+}
+
+/// Settings in the current folder's files. `.env` wins over `local.settings.json`.
+fn read_env_files() -> Result<Vec<(String, String)>> {
+    let read = |name: &'static str| match std::fs::read_to_string(Path::new(name)) {
+        Ok(text) => Ok(Some(text)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(Error::new(Kind::Config, format!("read {name}"))
+            .because(err.kind().to_string())
+            .advise("make it readable, or use --no-env-files")),
+    };
+    let mut vars = Vec::new();
+    if let Some(text) = read("local.settings.json")? {
+        vars.extend(files::parse_local_settings(&text)?);
+    }
+    if let Some(text) = read(".env")? {
+        vars.extend(files::parse_dotenv(&text)?);
+    }
+    // The last of equal names stays when this becomes an environment, so `.env` wins.
+    Ok(Vec::from_iter(std::collections::BTreeMap::from_iter(vars)))
+}
+
+fn log_format(env: &Env) -> Result<LogFormat> {
+    match env.get("EASM_LOG_FORMAT") {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(parse::refuse("EASM_LOG_FORMAT", "json or text", other)),
+    }
+}
+
+/// Prints help as it is, and anything else as one line.
+fn usage(err: &clap::Error, terminal: &Terminal) -> u8 {
+    use clap::error::ErrorKind;
+    match err.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nobody is left to tell if stdout is closed.
+            err.print().unwrap_or(());
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            terminal.say(&Cli::command().render_help().to_string());
+            2
+        }
+        _ => {
+            let text = err.render().to_string();
+            let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+            let said: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
+            let said = said.join("; ").replacen("error: ", "", 1);
+            terminal.say(&format!("easm-export: {said}; see easm-export --help"));
+            2
+        }
+    }
+}
+
+/// Completes when the user (Ctrl-C) or the system asks this process to end.
+async fn interrupt() {
+    let ctrl_c = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without a handler Ctrl-C ends the process anyway.
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = ctrl_c => {}
+        () = terminate => {}
+    }
+}
+
+/// `work`, unless the user interrupts it.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = interrupt() => Err(Error::new(Kind::Interrupted, "stop").because("interrupted")),
+    }
+}
+
+/// Signs in and gets the target ready, unless interrupted.
+async fn connect(settings: Settings, env: &Env) -> Result<Target> {
+    unless_interrupted(Target::connect(settings, env)).await
+}
+
+/// The filter that a `--filter` flag means: itself, `@file`, or `@-` for stdin.
+fn read_filter(flag: &str) -> Result<String> {
+    /// Longest filter file. A URL of more than some ten thousand bytes gets through nowhere.
+    const FILTER_BYTES_MAX: u64 = 64 << 10;
+    let Some(file) = flag.strip_prefix('@').filter(|_| !flag.starts_with("@saved:")) else {
+        return parse::filter("--filter", flag);
+    };
+    let refuse = |reason: String| {
+        Error::new(Kind::Usage, "read --filter")
+            .because(format!("{file:?} {reason}"))
+            .advise("name a file that holds the filter, or - for stdin")
+    };
+    let open = || -> io::Result<Box<dyn io::Read>> {
+        match file {
+            "-" => Ok(Box::new(io::stdin())),
+            path => Ok(Box::new(std::fs::File::open(path)?)),
+        }
+    };
+    let mut text = String::new();
+    let read = open().and_then(|input| {
+        io::Read::read_to_string(&mut io::Read::take(input, FILTER_BYTES_MAX + 1), &mut text)
+    });
+    read.map_err(|err| refuse(format!("cannot be read: {}", err.kind())))?;
+    if text.len() as u64 > FILTER_BYTES_MAX {
+        return Err(refuse(format!("is larger than {} KiB", FILTER_BYTES_MAX >> 10)));
+    }
+    parse::filter("--filter", &text)
+}
+
+/// `json` and a line feed to stdout.
+fn print_json(json: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(json)
+        .map_err(|err| Error::new(Kind::Internal, "write JSON").because(err.to_string()))?;
+    text.push(b'\n');
+    print(&text)
+}
+
+/// `bytes` to stdout.
+fn print(bytes: &[u8]) -> Result<()> {
+    use io::Write;
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|err| crate::export::stream::from_io(&err))
+}
+
+/// `1234567` as `1,234,567`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let check = |number, want| assert_eq!(thousands(number), want);
+        check(0, "0");
+        check(999, "999");
+        check(1000, "1,000");
+        check(1_234_567, "1,234,567");
+    }
+}

@@ -1,0 +1,84 @@
+//! The environment as a value.
+
+use std::collections::BTreeMap;
+
+use super::names;
+
+/// Names and values of settings, from wherever they came.
+#[derive(Clone, Default)]
+pub struct Env {
+    vars: BTreeMap<String, String>,
+}
+
+impl Env {
+    /// An environment of these names and values.
+    pub fn new(vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { vars: vars.into_iter().collect() }
+    }
+
+    /// Adds names and values; what is already there wins.
+    #[must_use]
+    pub fn or(mut self, weaker: impl IntoIterator<Item = (String, String)>) -> Self {
+        for (name, value) in weaker {
+            self.vars.entry(name).or_insert(value);
+        }
+        self
+    }
+
+    /// The value as written, which may be empty.
+    pub fn raw(&self, name: &str) -> Option<&str> {
+        self.vars.get(name).map(String::as_str)
+    }
+
+    /// The value of the setting `name`, or of the name it falls back to; without white space around
+    /// it, and not there if empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let value = |name| self.raw(name).map(str::trim).filter(|value| !value.is_empty());
+        value(name).or_else(|| names::fallback(name).and_then(value))
+    }
+
+    /// Names that look like ours and are not, in order.
+    pub fn unknown(&self) -> Vec<&str> {
+        let ours = self.vars.keys().filter(|name| name.starts_with("EASM_"));
+        ours.map(String::as_str).filter(|name| !names::is_known(name)).collect()
+    }
+
+    /// Whether the Functions host in Azure started this program (contract, section 2).
+    pub fn is_in_azure(&self) -> bool {
+        self.get("FUNCTIONS_CUSTOMHANDLER_PORT").is_some()
+            && self.get("WEBSITE_SITE_NAME").is_some()
+            && self.get("AZURE_FUNCTIONS_ENVIRONMENT") != Some("Development")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(vars: &[(&str, &str)]) -> Env {
+        Env::new(vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())))
+    }
+
+    #[test]
+    fn the_names_of_mdeasm_are_fallbacks() {
+        let check = |vars: &[(&str, &str)], want: Option<&str>| {
+            assert_eq!(env(vars).get("EASM_WORKSPACE"), want, "{vars:?}");
+        };
+        check(&[("WORKSPACE_NAME", "old")], Some("old"));
+        check(&[("WORKSPACE_NAME", "old"), ("EASM_WORKSPACE", "new")], Some("new"));
+        check(&[("WORKSPACE_NAME", "old"), ("EASM_WORKSPACE", " ")], Some("old"));
+        check(&[("WORKSPACE", "other")], None);
+    }
+
+    #[test]
+    fn only_names_that_look_like_ours_can_be_unknown() {
+        let env = env(&[("EASM_FILTRE", ""), ("EASM_FILTER", ""), ("EASMX", ""), ("PATH", "")]);
+        assert_eq!(env.unknown(), ["EASM_FILTRE"]);
+    }
+
+    #[test]
+    fn what_is_already_there_wins() {
+        let env = env(&[("A", "real")]).or([("A".into(), "file".into()), ("B".into(), "file".into())]);
+        assert_eq!((env.raw("A"), env.raw("B")), (Some("real"), Some("file")));
+    }
+}

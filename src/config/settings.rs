@@ -1,0 +1,403 @@
+//! Everything an operator can set, checked.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::env::Env;
+use super::{names, parse};
+use crate::error::{Error, Kind, Result};
+use crate::model::asset::AssetKind;
+use crate::model::request::{Compression, Dataset, Format, Request};
+use crate::model::target::is_target_name;
+use crate::secret::Secret;
+
+/// How the program signs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The identity the platform gives. `client_id`: a user-assigned one.
+    ManagedIdentity {
+        /// Client id of a user-assigned identity; absent: system-assigned.
+        client_id: Option<String>,
+    },
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A folder.
+    Folder(PathBuf),
+}
+
+/// The settings, checked. Fields are named after the settings of the contract, section 2.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `EASM_TENANT_ID`
+    pub tenant_id: String,
+    /// `EASM_SUBSCRIPTION_ID`
+    pub subscription_id: String,
+    /// `EASM_RESOURCE_GROUP`
+    pub resource_group: String,
+    /// `EASM_WORKSPACE`, also the target's name.
+    pub workspace: String,
+    /// `EASM_REGION`; absent: ask ARM.
+    pub region: Option<String>,
+    /// `EASM_CREDENTIAL`, resolved.
+    pub credential: Credential,
+    /// `EASM_DATA_PLANE_URL`; absent: from the region.
+    pub data_plane_url: Option<Url>,
+    /// `EASM_ARM_URL`
+    pub arm_url: Url,
+    /// `EASM_DP_API_VERSION` or `EASM_API_VERSION`
+    pub data_plane_api_version: String,
+    /// `EASM_CP_API_VERSION` or `EASM_API_VERSION`
+    pub arm_api_version: String,
+    /// `EASM_STORE_URL`
+    pub store: StoreUrl,
+    /// The target's own request: `EASM_DATASETS`, `EASM_FILTER`, `EASM_KINDS`, `EASM_FORMAT`,
+    /// `EASM_COMPRESSION`.
+    pub request: Request,
+    /// `EASM_PAGE_SIZE`, 1 to 100.
+    pub page_size: u32,
+    /// `EASM_CONCURRENCY`, 1 to 64.
+    pub concurrency: usize,
+    /// `EASM_SHARDS`, 1 to 64.
+    pub shards: u32,
+    /// `EASM_PART_BYTES_MAX`, uncompressed.
+    pub part_bytes_max: u64,
+}
+
+impl Settings {
+    /// Reads and checks all settings of `env`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the setting, what is allowed and what was found.
+    pub fn read(env: &Env) -> Result<Self> {
+        refuse_unknown(env)?;
+        refuse_targets(env)?;
+        let [tenant_id, subscription_id, resource_group, workspace] = required(env)?;
+        check_guid_or_domain("EASM_TENANT_ID", &tenant_id)?;
+        check_guid("EASM_SUBSCRIPTION_ID", &subscription_id)?;
+        check_resource_group(&resource_group)?;
+        if !is_target_name(&workspace) {
+            let allowed = "letters, digits, - and _, at most 63, a letter or digit first";
+            return Err(parse::refuse("EASM_WORKSPACE", allowed, &workspace));
+        }
+        let version = |own: &str, default: &str| -> Result<String> {
+            let (name, found) = match (env.get(own), env.get("EASM_API_VERSION")) {
+                (Some(version), _) => (own, version),
+                (None, Some(version)) => ("EASM_API_VERSION", version),
+                (None, None) => (own, default),
+            };
+            check_api_version(name, found)?;
+            Ok(found.to_owned())
+        };
+        let one = |name: &str, default: u64, allowed| match env.get(name) {
+            Some(text) => parse::number(name, text, allowed),
+            None => Ok(default),
+        };
+        let small = |name: &str, default: u64, max: u64| -> Result<u32> {
+            Ok(u32::try_from(one(name, default, 1..=max)?).expect("the largest maximum is 100"))
+        };
+        Ok(Self {
+            region: env.get("EASM_REGION").map(region).transpose()?,
+            credential: credential(env)?,
+            data_plane_url: env
+                .get("EASM_DATA_PLANE_URL")
+                .map(|url| parse::service_url("EASM_DATA_PLANE_URL", url))
+                .transpose()?,
+            arm_url: parse::service_url(
+                "EASM_ARM_URL",
+                env.get("EASM_ARM_URL").unwrap_or("https://management.azure.com"),
+            )?,
+            data_plane_api_version: version("EASM_DP_API_VERSION", "2024-10-01-preview")?,
+            arm_api_version: version("EASM_CP_API_VERSION", "2023-04-01-preview")?,
+            store: store(env)?,
+            request: request(env)?,
+            page_size: small("EASM_PAGE_SIZE", 100, 100)?,
+            concurrency: small("EASM_CONCURRENCY", 8, 64)? as usize,
+            shards: small("EASM_SHARDS", 8, 64)?,
+            part_bytes_max: one("EASM_PART_BYTES_MAX", 64 << 20, 32_768..=u64::MAX)?,
+            tenant_id,
+            subscription_id,
+            resource_group,
+            workspace,
+        })
+    }
+}
+
+fn refuse_unknown(env: &Env) -> Result<()> {
+    let unknown = env.unknown();
+    let Some(first) = unknown.first() else { return Ok(()) };
+    let advice = match names::closest(first) {
+        Some(known) => format!("did you mean {known}?"),
+        None => "remove it, or see the README for the settings there are".to_owned(),
+    };
+    Err(Error::new(Kind::Config, "read settings")
+        .because(format!("unknown setting {}", unknown.join(", ")))
+        .advise(advice))
+}
+
+fn refuse_targets(env: &Env) -> Result<()> {
+    if env.get("EASM_TARGETS").is_none() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Config, "read EASM_TARGETS")
+        .because("several targets are not part of this version")
+        .advise(
+            "set EASM_TENANT_ID, EASM_SUBSCRIPTION_ID, EASM_RESOURCE_GROUP and EASM_WORKSPACE \
+             instead",
+        ))
+}
+
+/// The four settings that name the workspace. All that are missing are named at once.
+fn required(env: &Env) -> Result<[String; 4]> {
+    const NAMES: [&str; 4] =
+        ["EASM_TENANT_ID", "EASM_SUBSCRIPTION_ID", "EASM_RESOURCE_GROUP", "EASM_WORKSPACE"];
+    let missing: Vec<&str> =
+        NAMES.into_iter().filter(|name| env.get(name).is_none()).collect();
+    if !missing.is_empty() {
+        return Err(Error::new(Kind::Config, "read settings")
+            .because(format!("{} not set", missing.join(", ")))
+            .advise(
+                "set them in the environment, in .env or in local.settings.json; \
+                 `easm-export demo` needs none",
+            ));
+    }
+    Ok(NAMES.map(|name| env.get(name).expect("checked above").to_owned()))
+}
+
+fn is_guid(text: &str) -> bool {
+    let lengths = [8, 4, 4, 4, 12];
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.len() == lengths.len()
+        && groups.iter().zip(lengths).all(|(group, length)| {
+            group.len() == length && group.chars().all(|c| c.is_ascii_hexdigit())
+        })
+}
+
+fn check_guid(name: &str, text: &str) -> Result<()> {
+    let example = "a GUID such as 6f0cd1a5-7d1c-4a34-9a0e-0123456789ab";
+    if is_guid(text) { Ok(()) } else { Err(parse::refuse(name, example, text)) }
+}
+
+fn check_guid_or_domain(name: &str, text: &str) -> Result<()> {
+    let is_domain = text.contains('.')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    let allowed = "the tenant's GUID or its domain name";
+    if is_guid(text) || is_domain { Ok(()) } else { Err(parse::refuse(name, allowed, text)) }
+}
+
+fn check_resource_group(text: &str) -> Result<()> {
+    // Azure's own rule for resource group names.
+    let is_allowed = text.chars().count() <= 90
+        && text.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c))
+        && !text.ends_with('.');
+    let allowed = "letters, digits and -_.() as Azure allows them, at most 90";
+    if is_allowed { Ok(()) } else { Err(parse::refuse("EASM_RESOURCE_GROUP", allowed, text)) }
+}
+
+fn check_api_version(name: &str, text: &str) -> Result<()> {
+    let date = text.strip_suffix("-preview").unwrap_or(text);
+    let is_date = date.len() == 10
+        && date.char_indices().all(|(at, c)| match at {
+            4 | 7 => c == '-',
+            _ => c.is_ascii_digit(),
+        });
+    let allowed = "an api-version such as 2024-10-01-preview";
+    if is_date { Ok(()) } else { Err(parse::refuse(name, allowed, text)) }
+}
+
+fn region(text: &str) -> Result<String> {
+    let is_allowed = (2..=32).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let allowed = "a region's short name such as eastus: 2 to 32 lower-case letters and digits";
+    match is_allowed {
+        true => Ok(text.to_owned()),
+        false => Err(parse::refuse("EASM_REGION", allowed, text)),
+    }
+}
+
+fn credential(env: &Env) -> Result<Credential> {
+    const ALLOWED: &str = "managed-identity, the only credential of this version";
+    // Registered before anything can fail, so that nothing that fails can print it.
+    let client_secret = env.get("EASM_CLIENT_SECRET").map(|value| Secret::new(value.to_owned()));
+    let wanted = env.get("EASM_CREDENTIAL").unwrap_or("auto");
+    let has_secret = client_secret.is_some() || env.get("EASM_CLIENT_SECRET_NAME").is_some();
+    match wanted {
+        "managed-identity" => {}
+        "auto" if has_secret => return Err(parse::refuse("EASM_CREDENTIAL", ALLOWED, "client-secret")),
+        "auto" if env.get("IDENTITY_ENDPOINT").is_some() => {}
+        "auto" => {
+            return Err(Error::new(Kind::Config, "choose a credential")
+                .because("no managed identity endpoint is offered here (IDENTITY_ENDPOINT)")
+                .advise(
+                    "run where the platform offers a managed identity, or try \
+                     `easm-export demo`, which needs none",
+                ));
+        }
+        other => return Err(parse::refuse("EASM_CREDENTIAL", ALLOWED, other)),
+    }
+    // An own identity for the app that is set to nothing means the system-assigned one.
+    let apps_own = match env.raw("EASM_IDENTITY_CLIENT_ID") {
+        Some(value) => Some(value.trim()).filter(|value| !value.is_empty()),
+        None => env.get("AZURE_CLIENT_ID"),
+    };
+    let client_id = env.get("EASM_CLIENT_ID").or(apps_own).map(str::to_owned);
+    Ok(Credential::ManagedIdentity { client_id })
+}
+
+fn store(env: &Env) -> Result<StoreUrl> {
+    let store = parse::store_url("EASM_STORE_URL", env.get("EASM_STORE_URL").unwrap_or("./exports"))?;
+    match store {
+        StoreUrl::Folder(_) if env.is_in_azure() => Err(Error::new(
+            Kind::Config,
+            "read EASM_STORE_URL",
+        )
+        .because("a folder does not last in Azure")
+        .advise("use https://{account}.blob.core.windows.net/{container}")),
+        store => Ok(store),
+    }
+}
+
+fn request(env: &Env) -> Result<Request> {
+    let filter = match env.raw("EASM_FILTER") {
+        Some(filter) => parse::filter("EASM_FILTER", filter)?,
+        None => "state = \"confirmed\"".to_owned(),
+    };
+    let read = |name: &str| env.get(name);
+    Ok(Request {
+        datasets: match read("EASM_DATASETS") {
+            Some(text) => parse::datasets("EASM_DATASETS", text)?,
+            None => vec![Dataset::Assets],
+        },
+        filter,
+        kinds: match read("EASM_KINDS") {
+            Some(text) => parse::kinds("EASM_KINDS", text)?,
+            None => AssetKind::ALL.to_vec(),
+        },
+        format: match read("EASM_FORMAT") {
+            Some(text) => parse::format("EASM_FORMAT", text)?,
+            None => Format::Ndjson,
+        },
+        compression: match read("EASM_COMPRESSION") {
+            Some(text) => parse::compression("EASM_COMPRESSION", text)?,
+            None => Compression::Gzip,
+        },
+        columns: Vec::new(),
+        max_assets: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &[(&str, &str)] = &[
+        ("EASM_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
+        ("EASM_SUBSCRIPTION_ID", "66666666-7777-8888-9999-aaaaaaaaaaaa"),
+        ("EASM_RESOURCE_GROUP", "rg-easm"),
+        ("EASM_WORKSPACE", "contoso"),
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1/msi/token"),
+    ];
+
+    fn read(changes: &[(&str, &str)]) -> Result<Settings> {
+        let vars = changes.iter().chain(GOOD).map(|&(n, v)| (n.to_owned(), v.to_owned()));
+        Settings::read(&Env::new([]).or(vars))
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let settings = read(&[]).expect("good settings");
+        assert_eq!(settings.request.filter, "state = \"confirmed\"");
+        assert_eq!(settings.request.kinds, AssetKind::ALL);
+        assert_eq!(settings.request.compression, Compression::Gzip);
+        assert_eq!(settings.arm_url.as_str(), "https://management.azure.com/");
+        assert_eq!(settings.data_plane_api_version, "2024-10-01-preview");
+        assert_eq!(settings.arm_api_version, "2023-04-01-preview");
+        assert_eq!(settings.store, StoreUrl::Folder("./exports".into()));
+        assert_eq!((settings.page_size, settings.concurrency, settings.shards), (100, 8, 8));
+        assert_eq!(settings.part_bytes_max, 67_108_864);
+        assert_eq!(settings.credential, Credential::ManagedIdentity { client_id: None });
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_by_name_with_what_is_allowed() {
+        let check = |name: &str, value: &str| {
+            let err = read(&[(name, value)]).expect_err(name);
+            assert_eq!(err.kind(), Kind::Config);
+            let text = err.to_string();
+            assert!(text.contains(name) && text.contains("use "), "{text}");
+        };
+        check("EASM_TENANT_ID", "my tenant");
+        check("EASM_SUBSCRIPTION_ID", "production");
+        check("EASM_RESOURCE_GROUP", "a/b");
+        check("EASM_WORKSPACE", "../up");
+        check("EASM_REGION", "East US");
+        check("EASM_CREDENTIAL", "password");
+        check("EASM_DATA_PLANE_URL", "http://example.com");
+        check("EASM_ARM_URL", "management.azure.com");
+        check("EASM_API_VERSION", "latest");
+        check("EASM_DP_API_VERSION", "2024/10/01");
+        check("EASM_STORE_URL", "s3://bucket");
+        check("EASM_DATASETS", "risk");
+        check("EASM_KINDS", "hosts");
+        check("EASM_FORMAT", "xml");
+        check("EASM_COMPRESSION", "lzma");
+        check("EASM_PAGE_SIZE", "101");
+        check("EASM_PAGE_SIZE", "0");
+        check("EASM_CONCURRENCY", "65");
+        check("EASM_SHARDS", "many");
+        check("EASM_PART_BYTES_MAX", "1024");
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        let err = Settings::read(&Env::new([])).expect_err("nothing set").to_string();
+        for (name, _) in &GOOD[..4] {
+            assert!(err.contains(name), "{err}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_by_name() {
+        let err = read(&[("EASM_FILTERS", "x")]).expect_err("unknown").to_string();
+        assert!(err.contains("EASM_FILTERS") && err.contains("did you mean EASM_FILTER?"), "{err}");
+    }
+
+    #[test]
+    fn an_empty_filter_exports_everything() {
+        assert_eq!(read(&[("EASM_FILTER", "")]).expect("good").request.filter, "");
+    }
+
+    #[test]
+    fn a_planes_own_version_beats_the_common_one() {
+        let settings = read(&[
+            ("EASM_API_VERSION", "2022-11-01-preview"),
+            ("EASM_DP_API_VERSION", "2023-03-01-preview"),
+        ]);
+        let settings = settings.expect("good");
+        assert_eq!(settings.data_plane_api_version, "2023-03-01-preview");
+        assert_eq!(settings.arm_api_version, "2022-11-01-preview");
+    }
+
+    #[test]
+    fn the_identity_is_the_targets_then_the_apps_then_the_systems() {
+        let check = |changes: &[(&str, &str)], want: Option<&str>| {
+            let Credential::ManagedIdentity { client_id } = read(changes).expect("good").credential;
+            assert_eq!(client_id.as_deref(), want, "{changes:?}");
+        };
+        check(&[("EASM_CLIENT_ID", "t"), ("EASM_IDENTITY_CLIENT_ID", "a")], Some("t"));
+        check(&[("EASM_IDENTITY_CLIENT_ID", "a"), ("AZURE_CLIENT_ID", "z")], Some("a"));
+        check(&[("AZURE_CLIENT_ID", "z")], Some("z"));
+        check(&[("EASM_IDENTITY_CLIENT_ID", ""), ("AZURE_CLIENT_ID", "z")], None);
+    }
+
+    #[test]
+    fn a_folder_is_refused_in_azure() {
+        let host = [("FUNCTIONS_CUSTOMHANDLER_PORT", "1"), ("WEBSITE_SITE_NAME", "app")];
+        assert!(read(&host).is_err());
+        let local = [host[0], host[1], ("AZURE_FUNCTIONS_ENVIRONMENT", "Development")];
+        assert!(read(&local).is_ok());
+    }
+}

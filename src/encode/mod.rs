@@ -1,0 +1,4 @@
+//! Records to bytes. Where the bytes go is none of its business.
+
+pub mod compress;
+pub mod ndjson;

@@ -1,0 +1,266 @@
+//! The one error type, and the one table of what follows from a kind of failure.
+//!
+//! A [`Kind`] is named by the response it calls for. Whether it is retried, which exit code it
+//! gives and what it is called in documents stands in [`Kind::facts`], without a `_` arm, so a
+//! new kind cannot be forgotten.
+//!
+//! An [`Error`] prints as one line: `operation: what happened (where); what to do next`. It never
+//! holds a secret: causes are turned to text where they arise, by code that knows what they may
+//! quote.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// `Result` with the project's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, named by the response it calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A flag is unknown or contradicts another. Whoever typed it must act.
+    Usage,
+    /// A setting is missing, malformed or contradicts another. An operator must act.
+    Config,
+    /// The service refuses what was asked for, such as a filter it cannot read.
+    BadRequest,
+    /// Our token is refused although it is fresh, or no token is to be had.
+    Unauthorized,
+    /// We are known but not allowed. A role assignment is missing.
+    Denied,
+    /// What was named does not exist.
+    NotFound,
+    /// The answer was a redirect, which is never followed with a token.
+    Redirected,
+    /// The other side's certificate is not trusted.
+    Untrusted,
+    /// The service asked us to slow down, perhaps saying for how long.
+    Throttled {
+        /// The pause asked for, if any.
+        retry_after: Option<Duration>,
+    },
+    /// Nobody is to blame yet: a timeout, a reset, a 5xx.
+    Unavailable {
+        /// The pause asked for, if any.
+        retry_after: Option<Duration>,
+    },
+    /// The answer could not be read. The next one may be whole.
+    Unreadable,
+    /// The service goes round in circles or never ends: reading on would never finish.
+    Endless,
+    /// The store refuses: not writable, or not what a store looks like.
+    Store,
+    /// The store has no room left.
+    StoreFull,
+    /// Somebody else created or changed the document first.
+    Conflict,
+    /// The state document is of a newer version than this program.
+    Newer,
+    /// The user asked to stop.
+    Interrupted,
+    /// What reads our output went away; there is nobody left to tell.
+    PipeClosed,
+    /// A promise of this program to itself is broken. Please report it.
+    Internal,
+}
+
+/// What follows from a [`Kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The name in state documents (`run.json`, `error.code`) and headings of `docs/operations.md`.
+    pub code: &'static str,
+    /// Whether trying the same again may help.
+    pub is_retryable: bool,
+    /// The exit code of a command that ends with it (contract, section 3).
+    pub exit_code: u8,
+    /// What happened, in words that need no further reason.
+    pub words: &'static str,
+}
+
+impl Kind {
+    /// Every kind once, for tests and documents.
+    pub const ALL: &[Self] = &[
+        Self::Usage,
+        Self::Config,
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Denied,
+        Self::NotFound,
+        Self::Redirected,
+        Self::Untrusted,
+        Self::Throttled { retry_after: None },
+        Self::Unavailable { retry_after: None },
+        Self::Unreadable,
+        Self::Endless,
+        Self::Store,
+        Self::StoreFull,
+        Self::Conflict,
+        Self::Newer,
+        Self::Interrupted,
+        Self::PipeClosed,
+        Self::Internal,
+    ];
+
+    /// The table: kind to everything that follows from it.
+    pub fn facts(self) -> Facts {
+        let (code, is_retryable, exit_code, words) = match self {
+            Self::Usage => ("usage", false, 2, "the command line cannot be used"),
+            Self::Config => ("settings", false, 2, "a setting cannot be used"),
+            Self::BadRequest => ("bad_request", false, 1, "the service refuses the request"),
+            Self::Unauthorized => ("unauthorized", false, 1, "the token is refused"),
+            Self::Denied => ("denied", false, 1, "access denied"),
+            Self::NotFound => ("not_found", false, 1, "not found"),
+            Self::Redirected => ("redirected", false, 1, "the answer is a redirect"),
+            Self::Untrusted => ("untrusted", false, 1, "the certificate is not trusted"),
+            Self::Throttled { .. } => ("throttled", true, 1, "asked to slow down"),
+            Self::Unavailable { .. } => ("unavailable", true, 1, "no usable answer"),
+            Self::Unreadable => ("unreadable", true, 1, "the answer cannot be read"),
+            Self::Endless => ("endless", false, 1, "the answers never come to an end"),
+            Self::Store => ("store", false, 1, "the store refuses"),
+            Self::StoreFull => ("store_full", false, 1, "the store is full"),
+            Self::Conflict => ("conflict", false, 1, "somebody else was first"),
+            Self::Newer => ("newer_version", false, 1, "written by a newer version"),
+            Self::Interrupted => ("interrupted", false, 130, "interrupted"),
+            Self::PipeClosed => ("pipe_closed", false, 0, "the reader of the output went away"),
+            Self::Internal => ("internal", false, 1, "a fault in this program"),
+        };
+        Facts { code, is_retryable, exit_code, words }
+    }
+
+    /// Whether trying the same again may help.
+    pub fn is_retryable(self) -> bool {
+        self.facts().is_retryable
+    }
+
+    /// The pause the other side asked for, if it did.
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after } | Self::Unavailable { retry_after } => retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// One failure: what was tried, what happened, where, and what to do next.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: Kind,
+    operation: Cow<'static, str>,
+    reason: Option<String>,
+    context: Vec<(&'static str, String)>,
+    advice: Option<Cow<'static, str>>,
+}
+
+impl Error {
+    /// A failure of `operation`, which is an action ("list assets").
+    pub fn new(kind: Kind, operation: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, operation: operation.into(), reason: None, context: Vec::new(), advice: None }
+    }
+
+    /// Says what happened in more words than the kind does. Must not hold a secret.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Adds where or with what it happened. Must not hold a secret.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.context.push((name, value.to_string()));
+        self
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// The same failure with another kind, for callers that know better what it means.
+    #[must_use]
+    pub fn as_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = format!(
+            "{}: {}",
+            self.operation,
+            self.reason.as_deref().unwrap_or(self.kind.facts().words)
+        );
+        if !self.context.is_empty() {
+            let pairs: Vec<String> =
+                self.context.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            text += &format!(" ({})", pairs.join(", "));
+        }
+        if let Some(advice) = &self.advice {
+            text += &format!("; {advice}");
+        }
+        // One failure is one line, whatever a service put into its message.
+        f.write_str(&one_line(&text))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `text` with every run of control characters turned into one space, cut at [`LINE_CHARS_MAX`].
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(LINE_CHARS_MAX));
+    for (n_chars, c) in text.chars().enumerate() {
+        if n_chars == LINE_CHARS_MAX {
+            line.push('…');
+            break;
+        }
+        match c.is_control() {
+            false => line.push(c),
+            true if line.ends_with(' ') => {}
+            true => line.push(' '),
+        }
+    }
+    line
+}
+
+/// Longest line an error prints: enough for a sentence, too short for a page of somebody's HTML.
+pub const LINE_CHARS_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_prints_as_one_line_that_says_what_to_do() {
+        let err = Error::new(Kind::Denied, "list assets")
+            .with("target", "contoso")
+            .advise("assign the Reader role");
+        assert_eq!(
+            err.to_string(),
+            "list assets: access denied (target=contoso); assign the Reader role"
+        );
+        let err = Error::new(Kind::BadRequest, "count assets").because("line one\r\n\tline two");
+        assert_eq!(err.to_string(), "count assets: line one line two");
+    }
+
+    #[test]
+    fn a_page_of_somebodys_html_is_cut() {
+        let err = Error::new(Kind::Unreadable, "list assets").because("é".repeat(5000));
+        assert_eq!(err.to_string().chars().count(), LINE_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own() {
+        let mut codes: Vec<_> = Kind::ALL.iter().map(|kind| kind.facts().code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Kind::ALL.len());
+    }
+}

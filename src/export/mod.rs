@@ -1,0 +1,125 @@
+//! The engine: moves pages from a [`Source`] to parts in a [`Store`] and keeps the books.
+//!
+//! `open -> plan -> carry every shard -> commit`
+//!
+//! # Invariants
+//! - A saved checkpoint never counts a part that is not durable.
+//! - A part's name carries shard, epoch and number, so a name never means two contents.
+//! - The manifest is created last, and exists exactly when the run is complete.
+//! - Nothing here knows Azure, HTTP, settings or the terminal. They arrive as [`World`] and [`Job`].
+//!
+//! Start reading at [`run`].
+
+mod books;
+mod carry;
+mod commit;
+mod part;
+pub mod plan;
+mod range;
+pub mod source;
+pub mod stream;
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::model::manifest::Manifest;
+use crate::model::request::Request;
+use crate::model::run::{RunId, Trigger};
+use crate::model::target::Workspace;
+use crate::store::Store;
+use books::Books;
+use source::Source;
+
+/// Everything outside that the engine works with.
+#[derive(Clone)]
+pub struct World {
+    /// Where assets come from.
+    pub source: Arc<dyn Source>,
+    /// Where parts and documents go.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who wants to know how it goes.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Told how an export goes, for a progress bar.
+pub trait Observer: Send + Sync {
+    /// So many assets are expected.
+    fn planned(&self, expected: u64);
+
+    /// So many more assets were taken over.
+    fn took(&self, records: u64);
+}
+
+/// An [`Observer`] who does not care.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nobody;
+
+impl Observer for Nobody {
+    fn planned(&self, _expected: u64) {}
+
+    fn took(&self, _records: u64) {}
+}
+
+/// What is to be exported, and how.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Name of the target.
+    pub target: String,
+    /// Where its assets are, for the manifest.
+    pub workspace: Workspace,
+    /// The data plane's api-version, for the manifest.
+    pub api_version: String,
+    /// What is asked for.
+    pub request: Request,
+    /// Whether that is the target's own request, so that `latest.json` may name the run.
+    pub is_own_request: bool,
+    /// What started the run.
+    pub trigger: Trigger,
+    /// Most assets of a page.
+    pub page_size: u32,
+    /// Most shards, each with one cursor at a time.
+    pub shards: u32,
+    /// Uncompressed bytes after which a part is closed.
+    pub part_bytes_max: u64,
+}
+
+/// Carries one run from its opening to its commit. When `interrupt` completes first, the run ends
+/// as failed and nothing of it counts.
+///
+/// # Errors
+/// What ended the run; its `run.json` says the same. [`Kind::Interrupted`] after `interrupt`.
+pub async fn run(world: &World, job: Job, interrupt: impl Future<Output = ()>) -> Result<Manifest> {
+    let job = Arc::new(job);
+    let mut books = Books::open(world, &job, fastrand::u32(..)).await?;
+    let run_id = books.run_id().clone();
+    info!(run.id = %run_id, target = job.target, "Opened run {run_id} of target {}", job.target);
+    let outcome = tokio::select! {
+        outcome = work(world, &job, &mut books) => outcome,
+        () = interrupt => Err(interrupted(&run_id)),
+    };
+    match outcome {
+        Ok(manifest) => Ok(manifest),
+        Err(err) => {
+            books.fail(world, &err).await;
+            Err(err)
+        }
+    }
+}
+
+async fn work(world: &World, job: &Arc<Job>, books: &mut Books) -> Result<Manifest> {
+    let plan = Arc::new(plan::make(world, job, books.run_id()).await?);
+    books.planned(world, &plan).await?;
+    let checkpoints = carry::all(world, job, &plan, Vec::new(), books).await?;
+    commit::commit(world, job, &plan, checkpoints, books).await
+}
+
+fn interrupted(run_id: &RunId) -> Error {
+    Error::new(Kind::Interrupted, "export")
+        .because(format!("interrupted; run {run_id} did not complete and nothing of it counts"))
+        .advise("start the export again")
+}

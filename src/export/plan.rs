@@ -1,0 +1,160 @@
+//! Makes the plan of a run: counts per kind, ranges, shards.
+
+use futures::future;
+use tracing::info;
+
+use super::source::{Cut, Query, Source};
+use super::{Job, World};
+use crate::error::Result;
+use crate::model::SCHEMA_VERSION;
+use crate::model::asset::KindCut;
+use crate::model::plan::{Plan, Range, deal};
+use crate::model::request::Request;
+use crate::model::run::RunId;
+use crate::store;
+
+/// What the service counts for a request, kind by kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Assets in all.
+    pub total: u64,
+    /// Assets of each kind asked for, and of kinds that are new, if there are any.
+    pub by_kind: Vec<(KindCut, u64)>,
+}
+
+/// Counts what `request` asks for, without regard to `maxAssets`.
+///
+/// When all kinds are asked for, their counts are held against the total without a kind. A rest
+/// means that there are kinds without a name here: it is counted as one more.
+///
+/// # Errors
+/// What the service finally failed with.
+pub async fn census(source: &dyn Source, request: &Request) -> Result<Census> {
+    let count_cut = |cut| async move { Ok((cut, source.count(&query(request, cut)).await?)) };
+    let of_kinds = request.kinds.iter().map(|kind| count_cut(KindCut::Only(*kind)));
+    let of_kinds = future::try_join_all(of_kinds);
+    if !request.wants_all_kinds() {
+        let by_kind = of_kinds.await?;
+        return Ok(Census { total: by_kind.iter().map(|(_, n)| n).sum(), by_kind });
+    }
+    let everything = whole(request);
+    let (total, mut by_kind) = future::try_join(source.count(&everything), of_kinds).await?;
+    let named: u64 = by_kind.iter().map(|(_, n)| n).sum();
+    if total > named {
+        let (cut, n_other) = count_cut(KindCut::Other).await?;
+        // None: the inventory grew between two counts.
+        if n_other > 0 {
+            by_kind.push((cut, n_other));
+        }
+    }
+    Ok(Census { total, by_kind })
+}
+
+/// Counts what `request` asks for in as few requests as possible.
+///
+/// # Errors
+/// What the service finally failed with.
+pub async fn total(source: &dyn Source, request: &Request) -> Result<u64> {
+    source.count(&whole(request)).await
+}
+
+/// The query for all that `request` asks for.
+pub fn whole(request: &Request) -> Query {
+    Query { filter: request.filter.clone(), cut: Cut::AnyOf(request.kinds.clone()) }
+}
+
+/// The query for what `request` asks for within `cut`.
+pub fn query(request: &Request, cut: KindCut) -> Query {
+    Query { filter: request.filter.clone(), cut: Cut::One(cut) }
+}
+
+/// The ranges that cover what was counted. `max_assets` is shared out among them in proportion.
+pub fn ranges(census: &Census, max_assets: Option<u64>) -> Vec<Range> {
+    let counted: Vec<_> = census.by_kind.iter().copied().filter(|(_, n)| *n > 0).collect();
+    let n_counted: u64 = counted.iter().map(|(_, n)| n).sum();
+    let mut left = max_assets.filter(|max| *max < n_counted);
+    let mut n_behind = n_counted;
+    let ids = 0..;
+    ids.zip(counted)
+        .map(|(id, (kind, expected))| {
+            // What is left of the limit, shared with those that come behind: the last one gets the
+            // rest, so the quotas add up to the limit exactly.
+            let quota = left.map(|left| share(left, expected, n_behind));
+            left = left.zip(quota).map(|(left, quota)| left - quota);
+            n_behind -= expected;
+            Range { id, kind, expected, quota }
+        })
+        .filter(|range| range.quota != Some(0))
+        .collect()
+}
+
+/// `left * part / whole`, rounded up, without overflow.
+fn share(left: u64, part: u64, whole: u64) -> u64 {
+    let share = (u128::from(left) * u128::from(part)).div_ceil(u128::from(whole.max(1)));
+    u64::try_from(share).unwrap_or(u64::MAX).min(left)
+}
+
+/// Counts, plans, and saves the plan.
+///
+/// # Errors
+/// What the service or the store failed with.
+pub(super) async fn make(world: &World, job: &Job, run_id: &RunId) -> Result<Plan> {
+    let counted_at = world.clock.now();
+    let census = census(world.source.as_ref(), &job.request).await?;
+    let plan = Plan {
+        schema_version: SCHEMA_VERSION,
+        run_id: run_id.clone(),
+        request: job.request.clone(),
+        counted_at,
+        expected: census.total,
+        shards: deal(ranges(&census, job.request.max_assets), job.shards),
+    };
+    store::create(world.store.as_ref(), &job.layout().plan(run_id), &plan).await?;
+    info!(
+        run.id = %run_id,
+        expected = plan.expected,
+        shards = plan.shards.len(),
+        "Planned run {run_id}: {} assets in {} shards",
+        plan.expected,
+        plan.shards.len()
+    );
+    Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::asset::AssetKind;
+
+    #[test]
+    fn a_limit_is_shared_out_in_proportion_and_adds_up() {
+        let check = |counts: &[u64], max: Option<u64>, want: &[Option<u64>]| {
+            let by_kind = AssetKind::ALL.map(KindCut::Only).into_iter().zip(counts.to_vec());
+            let census = Census { total: counts.iter().sum(), by_kind: by_kind.collect() };
+            let quotas: Vec<_> = ranges(&census, max).iter().map(|range| range.quota).collect();
+            assert_eq!(quotas, want, "{counts:?} {max:?}");
+        };
+        check(&[10, 0, 30], None, &[None, None]);
+        check(&[10, 0, 30], Some(40), &[None, None]);
+        check(&[10, 0, 30], Some(8), &[Some(2), Some(6)]);
+        check(&[10, 0, 30], Some(1), &[Some(1)]);
+        check(&[1, 1, 1], Some(2), &[Some(1), Some(1)]);
+        check(&[u64::MAX / 2, 1], Some(u64::MAX / 2), &[Some(u64::MAX / 2)]);
+        check(&[], Some(5), &[]);
+    }
+
+    #[test]
+    fn quotas_add_up_for_any_counts() {
+        for seed in 0..500 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let kinds = AssetKind::ALL.map(KindCut::Only);
+            let by_kind: Vec<_> = kinds.into_iter().map(|kind| (kind, random.u64(0..1000))).collect();
+            let total = by_kind.iter().map(|(_, n)| n).sum::<u64>();
+            let max = random.u64(1..=total.max(1));
+            let found = ranges(&Census { total, by_kind }, Some(max));
+            let sum: u64 = found.iter().map(|r| r.quota.unwrap_or(r.expected)).sum();
+            assert_eq!(sum, max.min(total), "SEED={seed}");
+            assert!(found.iter().all(|r| r.quota.is_none_or(|q| q <= r.expected)), "SEED={seed}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Reads one range to its end, page by page, each asset once.
+
+use std::collections::HashSet;
+use std::ops::Range as Span;
+
+use bytes::Bytes;
+
+use super::source::{Page, Query, Source};
+use crate::error::{Error, Kind, Result};
+
+/// How many pages in a row may bring nothing new before reading is given up. A service that repeats
+/// itself for ever ends here; one that shifts assets between pages does not repeat a thousand.
+pub const STALE_PAGES_MAX: u32 = 10;
+
+/// Assets of one page that are taken over.
+#[derive(Debug)]
+pub(super) struct Records {
+    /// The page's body.
+    pub body: Bytes,
+    /// Where the assets stand in it. Never empty.
+    pub spans: Vec<Span<usize>>,
+}
+
+/// Where the records of a range go.
+pub(super) trait Sink: Send {
+    /// Takes over `records`.
+    fn add(&mut self, records: Records) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What became of a range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Unique assets taken over.
+    pub taken: u64,
+    /// Assets that came more than once.
+    pub duplicates: u64,
+}
+
+/// Reads `query` from its beginning into `sink`, `page_size` assets at a time, at most `quota`.
+/// While a page is taken over, the next one is on its way.
+///
+/// # Errors
+/// [`Kind::Endless`] if the cursor comes back or nothing new comes any more, and what source or
+/// sink failed with.
+pub(super) async fn read(
+    source: &dyn Source,
+    query: &Query,
+    page_size: u32,
+    quota: Option<u64>,
+    sink: &mut impl Sink,
+) -> Result<Tally> {
+    let mut ids = HashSet::new();
+    let mut cursors = HashSet::new();
+    let mut tally = Tally::default();
+    let mut n_stale = 0;
+    let mut coming = Some(source.page(query, None, page_size).await?);
+    while let Some(page) = coming {
+        let n_before = tally.taken;
+        let Page { body, assets, next, total: _ } = page;
+        let mut spans = Vec::with_capacity(assets.len());
+        for asset in assets {
+            if quota == Some(tally.taken) {
+                break;
+            }
+            match ids.insert(asset.id_hash) {
+                true => {
+                    spans.push(asset.span);
+                    tally.taken += 1;
+                }
+                false => tally.duplicates += 1,
+            }
+        }
+        n_stale = if tally.taken == n_before { n_stale + 1 } else { 0 };
+        let next = next.filter(|_| quota != Some(tally.taken));
+        if let Some(cursor) = &next {
+            let came_back = !cursors.insert(cursor.clone());
+            if came_back || n_stale == STALE_PAGES_MAX {
+                return Err(endless(came_back, tally));
+            }
+        }
+        let take = async {
+            match spans.is_empty() {
+                true => Ok(()),
+                false => sink.add(Records { body, spans }).await,
+            }
+        };
+        let fetch = async {
+            match &next {
+                Some(cursor) => source.page(query, Some(cursor), page_size).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        ((), coming) = futures::future::try_join(take, fetch).await?;
+    }
+    Ok(tally)
+}
+
+fn endless(came_back: bool, tally: Tally) -> Error {
+    let reason = match came_back {
+        true => "the service's cursor came back to where it was".to_owned(),
+        false => format!("{STALE_PAGES_MAX} pages in a row brought nothing new"),
+    };
+    Error::new(Kind::Endless, "list assets")
+        .because(reason)
+        .with("assets", tally.taken)
+        .advise("try again later, and report it to the service if it stays so")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::export::plan::whole;
+    use crate::export::source::Asset;
+    use crate::model::asset::AssetKind;
+    use crate::model::request::{Compression, Dataset, Format, Request};
+
+    /// Serves pages of ids by cursor: page n is behind cursor "n", the first behind `None`.
+    struct Script {
+        pages: Vec<(Vec<u64>, Option<&'static str>)>,
+        asked: Mutex<u32>,
+    }
+
+    #[async_trait]
+    impl Source for Script {
+        async fn count(&self, _query: &Query) -> Result<u64> {
+            Ok(0)
+        }
+
+        async fn page(&self, _query: &Query, cursor: Option<&str>, _size: u32) -> Result<Page> {
+            *self.asked.lock().expect("not poisoned") += 1;
+            let n: usize = cursor.map_or(0, |cursor| cursor.parse().expect("a number"));
+            let (ids, next) = &self.pages[n];
+            let assets = ids.iter().map(|&id_hash| Asset { span: 0..2, id_hash }).collect();
+            Ok(Page { body: "{}".into(), assets, next: next.map(str::to_owned), total: None })
+        }
+    }
+
+    #[derive(Default)]
+    struct Counter(u64);
+
+    impl Sink for Counter {
+        async fn add(&mut self, records: Records) -> Result<()> {
+            self.0 += records.spans.len() as u64;
+            Ok(())
+        }
+    }
+
+    fn any() -> Query {
+        whole(&Request {
+            datasets: vec![Dataset::Assets],
+            filter: String::new(),
+            kinds: AssetKind::ALL.to_vec(),
+            format: Format::Ndjson,
+            compression: Compression::None,
+            columns: Vec::new(),
+            max_assets: None,
+        })
+    }
+
+    async fn read_script(
+        pages: Vec<(Vec<u64>, Option<&'static str>)>,
+        quota: Option<u64>,
+    ) -> (Result<Tally>, u64, u32) {
+        let script = Script { pages, asked: Mutex::new(0) };
+        let mut counter = Counter::default();
+        let tally = read(&script, &any(), 100, quota, &mut counter).await;
+        let asked = *script.asked.lock().expect("not poisoned");
+        (tally, counter.0, asked)
+    }
+
+    #[tokio::test]
+    async fn an_asset_that_comes_twice_is_taken_once() {
+        let pages = vec![(vec![1, 2], Some("1")), (vec![2, 3, 3], Some("2")), (vec![4], None)];
+        let (tally, taken, _) = read_script(pages, None).await;
+        assert_eq!(tally.expect("read"), Tally { taken: 4, duplicates: 2 });
+        assert_eq!(taken, 4);
+    }
+
+    #[tokio::test]
+    async fn a_quota_is_met_exactly_and_nothing_more_is_asked_for() {
+        let pages = vec![(vec![1, 2], Some("1")), (vec![3, 4], Some("2")), (vec![5], None)];
+        let (tally, taken, asked) = read_script(pages, Some(3)).await;
+        assert_eq!((tally.expect("read").taken, taken, asked), (3, 3, 2));
+    }
+
+    #[tokio::test]
+    async fn a_cursor_that_comes_back_is_refused() {
+        let pages = vec![(vec![1], Some("1")), (vec![2], Some("2")), (vec![3], Some("1"))];
+        let (tally, _, _) = read_script(pages, None).await;
+        assert_eq!(tally.expect_err("a circle").kind(), Kind::Endless);
+    }
+
+    #[tokio::test]
+    async fn pages_that_never_bring_anything_new_are_refused() {
+        const CURSORS: [&str; 20] = [
+            "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
+            "17", "18", "19", "20",
+        ];
+        let mut pages: Vec<_> = CURSORS.iter().map(|next| (vec![1], Some(*next))).collect();
+        pages.push((vec![1], None));
+        let (tally, _, asked) = read_script(pages, None).await;
+        assert_eq!(tally.expect_err("for ever").kind(), Kind::Endless);
+        assert_eq!(asked, STALE_PAGES_MAX + 1);
+    }
+}

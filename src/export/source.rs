@@ -1,0 +1,65 @@
+//! Where assets come from, as the engine sees it.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::model::asset::{AssetKind, KindCut};
+
+/// Which assets are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// EASM filter; empty means everything.
+    pub filter: String,
+    /// What the filter is narrowed to.
+    pub cut: Cut,
+}
+
+/// What a filter is narrowed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// The assets of any of these kinds. All eight narrow nothing: new kinds come too.
+    AnyOf(Vec<AssetKind>),
+    /// The assets of one cut.
+    One(KindCut),
+}
+
+/// One asset of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asset {
+    /// Where it stands in the page's body.
+    pub span: Range<usize>,
+    /// Stands for its id: equal ids have equal hashes, in every version of this program.
+    pub id_hash: u64,
+}
+
+/// One answer of the service.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The answer as it came. It is one valid JSON document.
+    pub body: Bytes,
+    /// The assets in it, in order.
+    pub assets: Vec<Asset>,
+    /// The cursor behind it; `None` at the end.
+    pub next: Option<String>,
+    /// How many assets match the query now, if the service says so.
+    pub total: Option<u64>,
+}
+
+/// An inventory that can be counted and paged through.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// How many assets match `query` now.
+    ///
+    /// # Errors
+    /// What the service finally failed with, after the usual retries.
+    async fn count(&self, query: &Query) -> Result<u64>;
+
+    /// The page of at most `size` assets behind `cursor`; `None` starts at the beginning.
+    ///
+    /// # Errors
+    /// What the service finally failed with, after the usual retries.
+    async fn page(&self, query: &Query, cursor: Option<&str>, size: u32) -> Result<Page>;
+}

@@ -1,0 +1,25 @@
+//! The binary: hands the process's arguments and environment to [`easm_export::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("the first and only provider");
+    // What is not Unicode is no setting of ours.
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(easm_export::cli::main(std::env::args_os(), env.collect()));
+            // A thread that hangs in a system call must not keep the process.
+            runtime.shutdown_background();
+            ExitCode::from(code)
+        }
+        Err(err) => {
+            eprintln!("easm-export: start the runtime: {err}; free some threads or memory");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A run: its id and its status document.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::request::Request;
+use crate::clock::Timestamp;
+
+/// Id of a run: `20261122T060000Z-1a2b3c4d`, the start in UTC and a tail that tells runs of the
+/// same second apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(String);
+
+impl RunId {
+    /// The id of a run that starts at `at`, with a random or hashed `tail`.
+    pub fn new(at: Timestamp, tail: u32) -> Self {
+        Self(format!("{}-{tail:08x}", at.compact()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `2026-11-22`, for `date=` folders.
+    pub fn date(&self) -> String {
+        format!("{}-{}-{}", &self.0[0..4], &self.0[4..6], &self.0[6..8])
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What started a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Trigger {
+    /// Somebody at a terminal.
+    Cli,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    /// In work.
+    Running,
+    /// The manifest exists.
+    Complete,
+    /// Ended without a manifest.
+    Failed,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Assets the service counted when the run was planned.
+    pub expected: u64,
+    /// Assets in parts that count.
+    pub exported: u64,
+    /// Shards of the plan.
+    pub shards_total: u32,
+    /// Shards read to their end.
+    pub shards_done: u32,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunError {
+    /// The kind of failure, a heading of `docs/operations.md`.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// `run.json`: the status document of a run (contract, section 6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunDocument {
+    /// Version of this document.
+    pub schema_version: u32,
+    /// Id of the run.
+    pub run_id: RunId,
+    /// Name of the target.
+    pub target: String,
+    /// What started it.
+    pub trigger: Trigger,
+    /// The scheduled occurrence it belongs to, for a timer run.
+    pub slot: Option<Timestamp>,
+    /// What it is asked for.
+    pub request: Request,
+    /// Where it stands.
+    pub status: Status,
+    /// When it was opened.
+    pub started_at: Timestamp,
+    /// When this document was last saved.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// How far it has come.
+    pub progress: Progress,
+    /// Path of the manifest, once it exists.
+    pub manifest: Option<String>,
+    /// Why it failed.
+    pub error: Option<RunError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_sorts_by_time_and_gives_its_date() {
+        let at = Timestamp::parse("2026-11-22T06:00:00.750Z").expect("a date");
+        let id = RunId::new(at, 0x1a2b_3c4d);
+        assert_eq!(id.as_str(), "20261122T060000Z-1a2b3c4d");
+        assert_eq!(id.date(), "2026-11-22");
+    }
+}

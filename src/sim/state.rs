@@ -1,0 +1,233 @@
+//! What connections share, and the flow of one request.
+//!
+//! `arrived -> latency -> scripted fault? -> plane -> answered`, and on the data
+//! plane `token -> drawn fault? -> answer`. Start reading at [`State::respond`].
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    Fault, Options, arm, cursor, easm, faults, filter,
+    http::{Answer, Call},
+    identity,
+    inventory::Inventory,
+    text,
+};
+
+/// Requests that are remembered; later ones are answered but not listed.
+const SEEN_MAX: usize = 100_000;
+
+/// A request as it came, with what was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// In capitals.
+    pub method: String,
+    /// As sent.
+    pub path: String,
+    /// Percent-decoded.
+    pub query: String,
+    /// The whole header.
+    pub authorization: Option<String>,
+    /// 0: not answered (yet, or the connection was cut before).
+    pub status: u16,
+}
+
+/// Everything that connections share.
+#[derive(Debug)]
+pub struct State {
+    options: Options,
+    inventory: Inventory,
+    chains: cursor::Chains,
+    tokens: identity::Tokens,
+    faults: faults::Faults,
+    log: Mutex<Vec<Entry>>,
+    n_answers: AtomicU64,
+    n_easm: AtomicU64,
+    n_lists: AtomicU64,
+    was_revoked: AtomicBool,
+    pub(super) closing: watch::Sender<bool>,
+}
+
+/// A [`Seen`] that shares the token with its neighbours: tokens are long.
+#[derive(Debug)]
+struct Entry {
+    method: String,
+    path: String,
+    query: String,
+    authorization: Option<Arc<str>>,
+    status: u16,
+}
+
+impl State {
+    /// A simulator that does not listen yet: for [`router`](super::router).
+    pub fn new(mut options: Options) -> Self {
+        if options.identity_header.is_empty() {
+            let secret = text::mix(text::mix(options.seed) ^ 0x1de7);
+            options.identity_header = text::uuid(secret, text::mix(secret));
+        }
+        Self {
+            inventory: Inventory::new(&options),
+            chains: cursor::Chains::default(),
+            tokens: identity::Tokens::new(&options),
+            faults: faults::Faults::new(&options),
+            log: Mutex::default(),
+            n_answers: AtomicU64::new(0),
+            n_easm: AtomicU64::new(0),
+            n_lists: AtomicU64::new(0),
+            was_revoked: AtomicBool::new(false),
+            closing: watch::Sender::new(false),
+            options,
+        }
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    pub(super) fn tokens(&self) -> &identity::Tokens {
+        &self.tokens
+    }
+
+    /// The assets that match a filter; with duplicates if a page size is given.
+    pub(super) fn chain(
+        &self,
+        filter: &str,
+        page_size: Option<usize>,
+    ) -> Result<Arc<cursor::Chain>, filter::Error> {
+        self.chains.get(&self.inventory, &self.options, filter, page_size)
+    }
+
+    /// Counts a list request that reached the inventory. Answers whether assets
+    /// have vanished for it.
+    pub(super) fn count_list(&self) -> bool {
+        let n = self.n_lists.fetch_add(1, Ordering::Relaxed);
+        self.options.shrink_after.is_some_and(|(requests, _)| n >= requests)
+    }
+
+    /// Whether assets have vanished by now.
+    pub(super) fn is_shrunk(&self) -> bool {
+        let n = self.n_lists.load(Ordering::Relaxed);
+        self.options.shrink_after.is_some_and(|(requests, _)| n >= requests)
+    }
+
+    /// From request to answer. The whole flow is here.
+    pub(super) async fn respond(&self, call: &Call) -> Answer {
+        let is_service = easm::is_addressed(call);
+        if is_service && !self.options.latency.is_zero() {
+            tokio::time::sleep(self.options.latency).await;
+        }
+        let answer = match self.faults.scripted(call) {
+            Some(fault) => match self.instead(&fault, call).await {
+                Some(answer) => answer,
+                None => faults::spoil(&fault, self.plane(call).await),
+            },
+            None => self.plane(call).await,
+        };
+        if is_service { self.with_service_headers(answer) } else { answer }
+    }
+
+    async fn plane(&self, call: &Call) -> Answer {
+        if identity::is_addressed(call) {
+            identity::answer(self, call)
+        } else if easm::is_addressed(call) {
+            self.data_plane(call).await
+        } else if arm::is_addressed(call) {
+            arm::answer(self, call)
+        } else {
+            Answer::error(404, "NotFound", "Nothing is simulated at this path.")
+        }
+    }
+
+    async fn data_plane(&self, call: &Call) -> Answer {
+        let n = self.n_easm.fetch_add(1, Ordering::Relaxed);
+        let revoke = self.options.revoke_after.is_some_and(|limit| n >= limit);
+        if revoke && !self.was_revoked.swap(true, Ordering::Relaxed) {
+            self.tokens.revoke_all();
+        }
+        // A stranger is refused before chance is asked, so a renewed token does
+        // not change which faults follow.
+        if let Some(refusal) = easm::refuse_stranger(self, call) {
+            return refusal;
+        }
+        match self.faults.drawn(call) {
+            Some(fault) => match self.instead(&fault, call).await {
+                Some(answer) => answer,
+                None => faults::spoil(&fault, easm::answer(self, call)),
+            },
+            None => easm::answer(self, call),
+        }
+    }
+
+    /// The answer of a fault that needs no true one; cut short when stopping.
+    async fn instead(&self, fault: &Fault, call: &Call) -> Option<Answer> {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            answer = faults::instead(fault, call) => answer,
+            _ = closing.wait_for(|closing| *closing) => {
+                Some(faults::spoil(&Fault::Reset, Answer::json(503, Vec::new())))
+            }
+        }
+    }
+
+    /// Headers that the service sends (API reference, section 11).
+    fn with_service_headers(&self, answer: Answer) -> Answer {
+        let n = self.n_answers.fetch_add(1, Ordering::Relaxed);
+        let request = text::mix(self.options.seed ^ text::mix(n));
+        let id = text::uuid(request, text::mix(request));
+        answer
+            .with("server", "digitalfootprint-web")
+            .with("x-ms-request-id", id.clone())
+            .with("x-ms-correlation-request-id", id)
+            .with("x-ms-ui-version", "sdk")
+            .with("cache-control", "no-store")
+    }
+
+    /// Every request so far, in the order of arrival; at most [`SEEN_MAX`].
+    pub fn requests(&self) -> Vec<Seen> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = |entry: &Entry| Seen {
+            method: entry.method.clone(),
+            path: entry.path.clone(),
+            query: entry.query.clone(),
+            authorization: entry.authorization.as_deref().map(str::to_owned),
+            status: entry.status,
+        };
+        log.iter().map(seen).collect()
+    }
+
+    /// Notes a request; its number is for [`State::answered`].
+    pub(super) fn arrived(&self, call: &Call) -> Option<usize> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.len() >= SEEN_MAX {
+            return None;
+        }
+        let before = log.last().and_then(|entry| entry.authorization.clone());
+        let authorization = match (&call.authorization, before) {
+            (Some(sent), Some(before)) if **sent == *before => Some(before),
+            (sent, _) => sent.as_deref().map(Arc::from),
+        };
+        log.push(Entry {
+            method: call.method.to_string(),
+            path: call.path.clone(),
+            query: text::query_decoded(&call.query),
+            authorization,
+            status: 0,
+        });
+        Some(log.len() - 1)
+    }
+
+    pub(super) fn answered(&self, at: Option<usize>, status: u16) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = at.and_then(|at| log.get_mut(at)) {
+            entry.status = status;
+        }
+    }
+}

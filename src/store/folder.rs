@@ -1,0 +1,394 @@
+//! A store in a folder of the local disk.
+//!
+//! A file is written under a temporary name in `.easm-export-tmp/`, flushed to disk, and moved to
+//! its place without replacing anything: it is whole or it is not there. Replacing a document
+//! happens under an exclusive lock on `.easm-export-tmp/lock`, which all processes on this machine
+//! respect; its tag is a hash of its content.
+//!
+//! A killed process leaves its temporary files behind. They are deleted when the store is opened
+//! after they have not been touched for [`LEFTOVER_HOURS`].
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use super::{DOCUMENT_BYTES_MAX, PartWriter, Store, Tag};
+use crate::error::{Error, Kind, Result};
+
+/// How long a temporary file that nobody touches is left alone. A part is written in minutes.
+pub const LEFTOVER_HOURS: u64 = 24;
+
+const TMP: &str = ".easm-export-tmp";
+const ADVICE: &str = "choose another folder with --store or EASM_STORE_URL";
+
+/// A folder.
+#[derive(Debug, Clone)]
+pub struct FolderStore {
+    root: PathBuf,
+}
+
+impl FolderStore {
+    /// The store in `root`. The folder is made when it is first needed.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn full(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// A new temporary file, on the same file system as its later place.
+    fn tmp_file(&self) -> io::Result<NamedTempFile> {
+        let tmp = self.root.join(TMP);
+        fs::create_dir_all(&tmp)?;
+        let mut builder = tempfile::Builder::new();
+        // What the user's umask allows, not the 0600 of a private temporary file: the folder is
+        // there for others to read from.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.prefix("w-").tempfile_in(tmp)
+    }
+
+    fn lock(&self) -> io::Result<File> {
+        let tmp = self.root.join(TMP);
+        fs::create_dir_all(&tmp)?;
+        let lock = File::options().create(true).append(true).open(tmp.join("lock"))?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    /// Runs `work` where blocking is allowed, and says what its failure means.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = self.clone();
+        let place = self.full(path);
+        spawn(move || work(&store)).await.map_err(|err| from_io(operation, &place, &err))
+    }
+}
+
+/// `work` on a thread that may block.
+async fn spawn<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|err| Err(io::Error::other(err)))
+}
+
+fn from_io(operation: &'static str, place: &Path, err: &io::Error) -> Error {
+    let kind = match err.kind() {
+        io::ErrorKind::AlreadyExists => Kind::Conflict,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::StoreFull,
+        _ => Kind::Store,
+    };
+    let advice = match kind {
+        Kind::StoreFull => "make room there, or choose another folder with --store",
+        _ => ADVICE,
+    };
+    Error::new(kind, operation)
+        .because(reason(err))
+        .with("path", place.display())
+        .advise(advice)
+}
+
+/// What the operating system says, without the number it says it with.
+fn reason(err: &io::Error) -> String {
+    let text = err.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+}
+
+fn tag(content: &[u8]) -> Tag {
+    Tag(hex(&Sha256::digest(content)))
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}
+
+/// Moves `tmp` to `place`, where nothing may be.
+fn persist_new(tmp: NamedTempFile, place: &Path) -> io::Result<()> {
+    let parent = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(parent)?;
+    tmp.persist_noclobber(place).map_err(|err| err.error)?;
+    sync_folder(parent)
+}
+
+/// Makes a new name in `folder` last.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // Only Unix can flush a folder; elsewhere the move itself has to do.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn read_all(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut content = Vec::new();
+    file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > DOCUMENT_BYTES_MAX {
+        return Err(io::Error::other("the document is larger than any this program writes"));
+    }
+    Ok(Some(content))
+}
+
+fn delete_leftovers(tmp: &Path) -> io::Result<()> {
+    let age_max = Duration::from_secs(LEFTOVER_HOURS * 60 * 60);
+    for entry in fs::read_dir(tmp)? {
+        let entry = entry?;
+        let is_ours = entry.file_name().to_string_lossy().starts_with("w-");
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if is_ours && age > age_max {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn list_into(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        // A name that is not Unicode is none of ours.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        match entry.file_type()?.is_dir() {
+            true => list_into(&entry.path(), &format!("{prefix}{name}/"), files)?,
+            false => files.push(format!("{prefix}{name}")),
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Store for FolderStore {
+    fn name(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.blocking("open the store", "", |store| {
+            // The very thing a part needs: a file that can be made, flushed and moved away.
+            let mut probe = store.tmp_file()?;
+            probe.write_all(b"probe")?;
+            probe.as_file().sync_data()?;
+            // What cannot be cleaned up is no reason not to export.
+            delete_leftovers(&store.root.join(TMP)).or(Ok(()))
+        })
+        .await
+    }
+
+    async fn begin(&self, path: &str, _content_type: &str) -> Result<Box<dyn PartWriter>> {
+        let tmp = self.blocking("begin a part", path, |store| store.tmp_file()).await?;
+        Ok(Box::new(FolderPart { place: self.full(path), tmp: Some(tmp) }))
+    }
+
+    async fn create(&self, path: &str, content: Bytes) -> Result<Tag> {
+        let place = self.full(path);
+        self.blocking("create a document", path, move |store| {
+            let mut tmp = store.tmp_file()?;
+            tmp.write_all(&content)?;
+            tmp.as_file().sync_data()?;
+            persist_new(tmp, &place)?;
+            Ok(tag(&content))
+        })
+        .await
+    }
+
+    async fn replace(&self, path: &str, content: Bytes, tag_read: &Tag) -> Result<Tag> {
+        let place = self.full(path);
+        let tag_read = tag_read.clone();
+        let replaced = self
+            .blocking("replace a document", path, move |store| {
+                let _lock = store.lock()?;
+                let is_unchanged =
+                    read_all(&place)?.is_some_and(|present| tag(&present) == tag_read);
+                if !is_unchanged {
+                    return Ok(None);
+                }
+                let mut tmp = store.tmp_file()?;
+                tmp.write_all(&content)?;
+                tmp.as_file().sync_data()?;
+                tmp.persist(&place).map_err(|err| err.error)?;
+                sync_folder(place.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+                Ok(Some(tag(&content)))
+            })
+            .await?;
+        replaced.ok_or_else(|| {
+            Error::new(Kind::Conflict, "replace a document")
+                .because("somebody else changed it first")
+                .with("path", self.full(path).display())
+        })
+    }
+
+    async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
+        let place = self.full(path);
+        let content = self.blocking("read a document", path, move |_| read_all(&place)).await?;
+        Ok(content.map(|content| {
+            let tag = tag(&content);
+            (Bytes::from(content), tag)
+        }))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let folder = self.full(prefix);
+        let prefix_owned = prefix.to_owned();
+        self.blocking("list files", prefix, move |_| {
+            let mut files = Vec::new();
+            list_into(&folder, &prefix_owned, &mut files)?;
+            files.sort_unstable();
+            Ok(files)
+        })
+        .await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        let place = self.full(path);
+        self.blocking("delete a file", path, move |_| match fs::remove_file(&place) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        })
+        .await
+    }
+}
+
+struct FolderPart {
+    place: PathBuf,
+    /// Away while a write is under way; a write that failed does not bring it back.
+    tmp: Option<NamedTempFile>,
+}
+
+impl FolderPart {
+    fn take_tmp(&mut self) -> Result<NamedTempFile> {
+        self.tmp.take().ok_or_else(|| {
+            Error::new(Kind::Internal, "write a part").because("an earlier write of it failed")
+        })
+    }
+}
+
+#[async_trait]
+impl PartWriter for FolderPart {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        let mut tmp = self.take_tmp()?;
+        let written = spawn(move || tmp.write_all(&bytes).map(|()| tmp)).await;
+        self.tmp = Some(written.map_err(|err| from_io("write a part", &self.place, &err))?);
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        let tmp = self.take_tmp()?;
+        let place = self.place.clone();
+        spawn(move || {
+            tmp.as_file().sync_data()?;
+            persist_new(tmp, &place)
+        })
+        .await
+        .map_err(|err| from_io("finish a part", &self.place, &err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world() -> (tempfile::TempDir, FolderStore) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = FolderStore::new(folder.path().join("exports"));
+        (folder, store)
+    }
+
+    #[tokio::test]
+    async fn a_document_is_created_once() {
+        let (_folder, store) = world();
+        store.create("t/run.json", "one".into()).await.expect("created");
+        let err = store.create("t/run.json", "two".into()).await.expect_err("taken");
+        assert_eq!(err.kind(), Kind::Conflict);
+        let (content, _) = store.read("t/run.json").await.expect("read").expect("there");
+        assert_eq!(content, "one");
+    }
+
+    #[tokio::test]
+    async fn a_document_is_replaced_only_under_the_tag_that_was_read() {
+        let (_folder, store) = world();
+        let first = store.create("t/run.json", "one".into()).await.expect("created");
+        store.replace("t/run.json", "two".into(), &first).await.expect("replaced");
+        let err = store.replace("t/run.json", "three".into(), &first).await.expect_err("stale");
+        assert_eq!(err.kind(), Kind::Conflict);
+        let (content, _) = store.read("t/run.json").await.expect("read").expect("there");
+        assert_eq!(content, "two");
+        let err = store.replace("t/none.json", "one".into(), &first).await.expect_err("absent");
+        assert_eq!(err.kind(), Kind::Conflict);
+    }
+
+    #[tokio::test]
+    async fn of_many_that_replace_under_one_tag_one_wins() {
+        let (_folder, store) = world();
+        let tag = store.create("t/run.json", "start".into()).await.expect("created");
+        let rivals = (0..16).map(|n| {
+            let (store, tag) = (store.clone(), tag.clone());
+            tokio::spawn(async move { store.replace("t/run.json", format!("{n}").into(), &tag).await })
+        });
+        let outcomes = futures::future::join_all(rivals).await;
+        let n_won = outcomes.iter().filter(|won| won.as_ref().expect("ran").is_ok()).count();
+        assert_eq!(n_won, 1);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_visible_whole_or_not_at_all() {
+        let (_folder, store) = world();
+        let mut part = store.begin("t/assets/part-0.ndjson", "").await.expect("begun");
+        part.write("one\n".into()).await.expect("written");
+        assert_eq!(store.list("t/").await.expect("listed"), Vec::<String>::new());
+        part.write("two\n".into()).await.expect("written");
+        part.commit().await.expect("committed");
+        assert_eq!(store.list("t/").await.expect("listed"), ["t/assets/part-0.ndjson"]);
+        let (content, _) = store.read("t/assets/part-0.ndjson").await.expect("read").expect("there");
+        assert_eq!(content, "one\ntwo\n");
+
+        let mut part = store.begin("t/assets/part-0.ndjson", "").await.expect("begun");
+        part.write("other\n".into()).await.expect("written");
+        assert_eq!(part.commit().await.expect_err("taken").kind(), Kind::Conflict);
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_dropped_leaves_nothing() {
+        let (_folder, store) = world();
+        let mut part = store.begin("t/assets/part-0.ndjson", "").await.expect("begun");
+        part.write("half".into()).await.expect("written");
+        drop(part);
+        let left: Vec<_> = fs::read_dir(store.root().join(TMP)).expect("there").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_place_that_cannot_be_written_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("file");
+        fs::write(&file, "").expect("written");
+        let err = FolderStore::new(&file).check().await.expect_err("a file is no folder");
+        assert_eq!(err.kind(), Kind::Store);
+        assert!(err.to_string().contains("--store"), "{err}");
+    }
+}

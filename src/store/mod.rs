@@ -1,0 +1,149 @@
+//! Where parts and documents live: a folder, later also Blob Storage, behind one small trait.
+//!
+//! # Invariants
+//! - A part becomes visible whole or not at all, and only if no file of its name exists.
+//! - A document is created if absent, or replaced under the [`Tag`] that was read. Nothing else
+//!   writes a document.
+//! - Paths are relative, separated by `/`, made by [`crate::model::layout`].
+
+pub mod folder;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Kind, Result};
+use crate::model::SCHEMA_VERSION;
+
+/// What identifies one content of a document: an ETag, or what stands for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag(pub String);
+
+/// A store.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The store as a user would name it, without secrets.
+    fn name(&self) -> String;
+
+    /// Makes sure that the store can be written to, and that a part can appear in it.
+    ///
+    /// # Errors
+    /// [`Kind::Store`], saying what is in the way.
+    async fn check(&self) -> Result<()>;
+
+    /// Starts a part. It is not visible under `path` before [`PartWriter::commit`].
+    ///
+    /// # Errors
+    /// [`Kind::Store`] or [`Kind::StoreFull`].
+    async fn begin(&self, path: &str, content_type: &str) -> Result<Box<dyn PartWriter>>;
+
+    /// Creates the document `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it exists, [`Kind::Store`] or [`Kind::StoreFull`].
+    async fn create(&self, path: &str, content: Bytes) -> Result<Tag>;
+
+    /// Replaces the document `path` if its content is still the one that `tag` was read with.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it is not, [`Kind::Store`] or [`Kind::StoreFull`].
+    async fn replace(&self, path: &str, content: Bytes, tag: &Tag) -> Result<Tag>;
+
+    /// Reads the document `path`, at most [`DOCUMENT_BYTES_MAX`] bytes. `None`: it does not exist.
+    ///
+    /// # Errors
+    /// [`Kind::Store`].
+    async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>>;
+
+    /// Paths of the files below `prefix`, a path that ends with `/`, in order.
+    ///
+    /// # Errors
+    /// [`Kind::Store`].
+    async fn list(&self, prefix: &str) -> Result<Vec<String>>;
+
+    /// Deletes `path`. That it does not exist is not an error.
+    ///
+    /// # Errors
+    /// [`Kind::Store`].
+    async fn delete(&self, path: &str) -> Result<()>;
+}
+
+/// A part being written. Dropped without [`PartWriter::commit`], nothing of it stays.
+#[async_trait]
+pub trait PartWriter: Send {
+    /// Adds `bytes`.
+    ///
+    /// # Errors
+    /// [`Kind::Store`] or [`Kind::StoreFull`].
+    async fn write(&mut self, bytes: Bytes) -> Result<()>;
+
+    /// Makes the part visible, durable and unchangeable.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if the name is taken, [`Kind::Store`] or [`Kind::StoreFull`].
+    async fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// Largest state document: a manifest of a hundred thousand files stays well below it.
+pub const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// Creates `document` at `path`.
+///
+/// # Errors
+/// As [`Store::create`].
+pub async fn create<T: Serialize>(store: &dyn Store, path: &str, document: &T) -> Result<Tag> {
+    store.create(path, to_json(path, document)?).await
+}
+
+/// Replaces the document at `path` under `tag`.
+///
+/// # Errors
+/// As [`Store::replace`].
+pub async fn replace<T: Serialize>(
+    store: &dyn Store,
+    path: &str,
+    document: &T,
+    tag: &Tag,
+) -> Result<Tag> {
+    store.replace(path, to_json(path, document)?, tag).await
+}
+
+/// Reads the document at `path`.
+///
+/// # Errors
+/// [`Kind::Newer`] if a newer version of this program wrote it, [`Kind::Store`] if it is not what
+/// belongs there.
+pub async fn read<T: DeserializeOwned>(store: &dyn Store, path: &str) -> Result<Option<(T, Tag)>> {
+    let Some((content, tag)) = store.read(path).await? else { return Ok(None) };
+    let unreadable = |_| {
+        Error::new(Kind::Store, "read a state document")
+            .because("it is not what belongs there")
+            .with("path", path)
+            .advise("restore it or move it away")
+    };
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        schema_version: u32,
+    }
+    // The version is looked at first: a newer document may have other members.
+    let Version { schema_version } = serde_json::from_slice(&content).map_err(unreadable)?;
+    if schema_version > SCHEMA_VERSION {
+        return Err(Error::new(Kind::Newer, "read a state document")
+            .with("path", path)
+            .with("schemaVersion", schema_version)
+            .advise("use the newer easm-export; this one leaves the document alone"));
+    }
+    Ok(Some((serde_json::from_slice(&content).map_err(unreadable)?, tag)))
+}
+
+fn to_json<T: Serialize>(path: &str, document: &T) -> Result<Bytes> {
+    let mut json = serde_json::to_vec_pretty(document).map_err(|err| {
+        Error::new(Kind::Internal, "write a state document")
+            .because(err.to_string())
+            .with("path", path)
+    })?;
+    json.push(b'\n');
+    Ok(json.into())
+}

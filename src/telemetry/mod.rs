@@ -1,0 +1,119 @@
+//! What the program says while it works: log lines on stderr, each through the redactor.
+//!
+//! [`Terminal`] is the one writer of stderr. It passes every byte through
+//! [`crate::secret::redact`] and keeps the progress bar out of the way of a line.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use indicatif::ProgressBar;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::error::{Error, Kind, Result};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The one writer of stderr. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Terminal {
+    bar: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+impl Terminal {
+    /// Writes `text` and a line feed to stderr, redacted.
+    pub fn say(&self, text: &str) {
+        self.write_line(&format!("{text}\n"));
+    }
+
+    /// Shows `bar` below everything that is said, until [`Terminal::hide_bar`].
+    pub fn show_bar(&self, bar: ProgressBar) {
+        *self.lock() = Some(bar);
+    }
+
+    /// Takes the bar away.
+    pub fn hide_bar(&self) {
+        if let Some(bar) = self.lock().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn write_line(&self, line: &str) {
+        let clean = crate::secret::redact(line);
+        // Nobody is left to tell if stderr is closed.
+        let write = || io::stderr().write_all(clean.as_bytes()).unwrap_or(());
+        match &*self.lock() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Collects one event's bytes and writes them as a whole.
+pub struct Line {
+    terminal: Terminal,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.terminal.write_line(&String::from_utf8_lossy(&self.bytes));
+    }
+}
+
+impl<'a> MakeWriter<'a> for Terminal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { terminal: self.clone(), bytes: Vec::new() }
+    }
+}
+
+/// Sends log lines of the levels that `filter` (`EASM_LOG`) names to `terminal`, and panics too.
+///
+/// # Errors
+/// [`Kind::Config`] if `filter` is not a tracing filter.
+pub fn install(filter: &str, format: LogFormat, terminal: &Terminal) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).map_err(|_| {
+        Error::new(Kind::Config, "read EASM_LOG")
+            .because("not a tracing filter")
+            .with("found", filter)
+            .advise("use a level such as info, or info,easm_export=debug")
+    })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    let installed = match format {
+        LogFormat::Json => subscriber.json().with_writer(terminal.clone()).try_init(),
+        LogFormat::Text => subscriber
+            .with_target(false)
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .with_writer(terminal.clone())
+            .try_init(),
+    };
+    // A second subscriber in one process is a mistake of ours, but no reason not to work.
+    installed.unwrap_or(());
+    let of_panics = terminal.clone();
+    std::panic::set_hook(Box::new(move |panic| of_panics.say(&format!("easm-export: {panic}"))));
+    Ok(())
+}

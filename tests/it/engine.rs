@@ -1,0 +1,237 @@
+//! The engine alone, against sources and stores that misbehave on purpose.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use easm_export::clock::SystemClock;
+use easm_export::error::{Error, Kind, Result};
+use easm_export::export::source::{Asset, Cut, Page, Query, Source};
+use easm_export::export::{self, Job, Nobody, World};
+use easm_export::model::asset::{AssetKind, KindCut};
+use easm_export::model::manifest::{Completeness, Manifest};
+use easm_export::model::request::{Compression, Dataset, Format, Request};
+use easm_export::model::run::Trigger;
+use easm_export::model::target::Workspace;
+use easm_export::store::folder::FolderStore;
+use easm_export::store::{PartWriter, Store, Tag};
+
+/// Hosts, one a page. Of the first `n_short` readings each leaves out one asset.
+struct Hosts {
+    n_assets: u64,
+    n_short: u64,
+    n_readings: AtomicU64,
+}
+
+impl Hosts {
+    fn new(n_assets: u64, n_short: u64) -> Self {
+        Self { n_assets, n_short, n_readings: AtomicU64::new(0) }
+    }
+}
+
+#[async_trait]
+impl Source for Hosts {
+    async fn count(&self, query: &Query) -> Result<u64> {
+        let is_hosts = query.cut == Cut::One(KindCut::Only(AssetKind::Host));
+        let is_all = matches!(&query.cut, Cut::AnyOf(kinds) if kinds.len() == 8);
+        Ok(if is_hosts || is_all { self.n_assets } else { 0 })
+    }
+
+    async fn page(&self, _query: &Query, cursor: Option<&str>, _size: u32) -> Result<Page> {
+        let n: u64 = cursor.map_or(0, |cursor| cursor.parse().unwrap());
+        let reading = match cursor {
+            None => self.n_readings.fetch_add(1, Ordering::SeqCst),
+            Some(_) => self.n_readings.load(Ordering::SeqCst) - 1,
+        };
+        let end = if reading < self.n_short { self.n_assets - 1 } else { self.n_assets };
+        let body = Bytes::from(format!("{{\"id\":{n}}}"));
+        let assets = vec![Asset { span: 0..body.len(), id_hash: n }];
+        let next = (n + 1 < end).then(|| (n + 1).to_string());
+        Ok(Page { body, assets, next, total: Some(self.n_assets) })
+    }
+}
+
+fn job() -> Job {
+    Job {
+        target: "contoso".to_owned(),
+        workspace: Workspace {
+            tenant_id: String::new(),
+            subscription_id: String::new(),
+            resource_group: String::new(),
+            workspace: "contoso".to_owned(),
+            region: String::new(),
+        },
+        api_version: String::new(),
+        request: Request {
+            datasets: vec![Dataset::Assets],
+            filter: String::new(),
+            kinds: AssetKind::ALL.to_vec(),
+            format: Format::Ndjson,
+            compression: Compression::None,
+            columns: Vec::new(),
+            max_assets: None,
+        },
+        is_own_request: true,
+        trigger: Trigger::Cli,
+        page_size: 100,
+        shards: 8,
+        part_bytes_max: 25,
+    }
+}
+
+async fn export(source: Hosts, store: Arc<dyn Store>) -> Result<Manifest> {
+    let world = World {
+        source: Arc::new(source),
+        store,
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(Nobody),
+    };
+    export::run(&world, job(), std::future::pending()).await
+}
+
+async fn text(store: &FolderStore, manifest: &Manifest) -> String {
+    let mut text = String::new();
+    for file in &manifest.files {
+        let (content, _) = store.read(&file.path).await.unwrap().unwrap();
+        text += std::str::from_utf8(&content).unwrap();
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_range_that_came_short_is_read_again() {
+    for n_short in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FolderStore::new(folder.path());
+        let manifest = export(Hosts::new(10, n_short), Arc::new(store.clone())).await.unwrap();
+        assert_eq!(manifest.completeness, Completeness::Exact, "{n_short}");
+        let want: String = (0..10).map(|n| format!("{{\"id\":{n}}}\n")).collect();
+        assert_eq!(text(&store, &manifest).await, want);
+
+        // The parts of the readings that did not count are gone, and no name meant two contents.
+        let listed: Vec<String> = manifest.files.iter().map(|file| file.path.clone()).collect();
+        assert_eq!(store.list("contoso/assets/").await.unwrap(), listed);
+        assert!(listed.iter().all(|path| path.contains(&format!("part-0-{}-", n_short + 1))));
+    }
+}
+
+#[tokio::test]
+async fn a_range_that_stays_short_is_committed_as_a_mismatch() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::new(folder.path());
+    let manifest = export(Hosts::new(10, 99), Arc::new(store.clone())).await.unwrap();
+    assert_eq!(manifest.completeness, Completeness::Mismatch);
+    let counts = &manifest.counts["assets"];
+    assert_eq!((counts.exported, counts.expected_at_start, counts.expected_at_end), (9, 10, 10));
+    assert!(store.read("contoso/latest.json").await.unwrap().is_none(), "latest stays away");
+}
+
+/// A folder whose documents or parts cannot be written from the call number `fails_from` on, by
+/// name.
+struct Failing {
+    inner: FolderStore,
+    name: &'static str,
+    fails_from: usize,
+    calls: Mutex<HashMap<&'static str, usize>>,
+}
+
+impl Failing {
+    fn check_name(&self, path: &str) -> Result<()> {
+        if !path.contains(self.name) {
+            return Ok(());
+        }
+        let mut calls = self.calls.lock().unwrap();
+        let n_calls = calls.entry(self.name).or_insert(0);
+        *n_calls += 1;
+        match *n_calls > self.fails_from {
+            true => Err(Error::new(Kind::StoreFull, "write").with("path", path)),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Failing {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    async fn begin(&self, path: &str, content_type: &str) -> Result<Box<dyn PartWriter>> {
+        self.check_name(path)?;
+        self.inner.begin(path, content_type).await
+    }
+
+    async fn create(&self, path: &str, content: Bytes) -> Result<Tag> {
+        self.check_name(path)?;
+        self.inner.create(path, content).await
+    }
+
+    async fn replace(&self, path: &str, content: Bytes, tag: &Tag) -> Result<Tag> {
+        self.check_name(path)?;
+        self.inner.replace(path, content, tag).await
+    }
+
+    async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
+        self.inner.read(path).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        self.inner.list(prefix).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.inner.delete(path).await
+    }
+}
+
+#[tokio::test]
+async fn whatever_write_fails_no_manifest_speaks_of_what_is_not_there() {
+    let places =
+        ["run.json", "plan.json", "checkpoints/", "/part-", "manifest.json", "latest.json"];
+    for name in places {
+        for fails_from in 0..8 {
+            let folder = tempfile::tempdir().unwrap();
+            let inner = FolderStore::new(folder.path());
+            let calls = Mutex::default();
+            let failing = Failing { inner: inner.clone(), name, fails_from, calls };
+            let outcome = export(Hosts::new(10, 0), Arc::new(failing)).await;
+            let files = inner.list("contoso/").await.unwrap();
+            let case = format!("{name} from {fails_from}: {files:?}");
+            let is_committed = files.iter().any(|path| path.ends_with("manifest.json"));
+            assert_eq!(outcome.is_ok(), is_committed, "{case}");
+            match outcome {
+                Ok(manifest) => {
+                    assert_eq!(text(&inner, &manifest).await.lines().count(), 10, "{case}");
+                }
+                Err(err) => assert_eq!(err.kind(), Kind::StoreFull, "{case}"),
+            }
+            let has_latest = files.iter().any(|path| path.ends_with("latest.json"));
+            assert!(is_committed || !has_latest, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_run_says_so_in_its_books() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::new(folder.path());
+    let world = World {
+        source: Arc::new(Hosts::new(10, 0)),
+        store: Arc::new(store.clone()),
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(Nobody),
+    };
+    let err = export::run(&world, job(), std::future::ready(())).await.unwrap_err();
+    assert_eq!(err.kind(), Kind::Interrupted);
+    let files = store.list("contoso/").await.unwrap();
+    let run = files.iter().find(|path| path.ends_with("run.json")).unwrap();
+    let (content, _) = store.read(run).await.unwrap().unwrap();
+    let run: serde_json::Value = serde_json::from_slice(&content).unwrap();
+    assert_eq!((&run["status"], &run["error"]["code"]), (&"failed".into(), &"interrupted".into()));
+}

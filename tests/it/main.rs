@@ -1,0 +1,13 @@
+//! Whole-program tests: the real binary against the simulator, one module a theme.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod bad_input;
+mod demo;
+mod engine;
+mod export;
+mod identity;
+mod logs;
+mod retry;
+mod support;
+mod tidy;
