@@ -5,12 +5,14 @@
 
 pub mod app;
 pub mod azure;
+pub mod buffer;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod encode;
 pub mod error;
 pub mod export;
+pub mod json;
 pub mod model;
 pub mod net;
 pub mod secret;

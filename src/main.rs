@@ -1,6 +1,10 @@
 //! The binary: hands the process's arguments and environment to [`easm_export::cli`].
 
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// Longest wait for work on files to end.
+const SHUTDOWN_SECONDS_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     rustls::crypto::ring::default_provider()
@@ -13,8 +17,9 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(easm_export::cli::main(std::env::args_os(), env.collect()));
-            // A thread that hangs in a system call must not keep the process.
-            runtime.shutdown_background();
+            // Files that are being written are closed and removed, but a thread that hangs in a
+            // system call must not keep the process.
+            runtime.shutdown_timeout(SHUTDOWN_SECONDS_MAX);
             ExitCode::from(code)
         }
         Err(err) => {

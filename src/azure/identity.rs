@@ -12,9 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
 use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport};
-use azure_identity::{
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
-};
+use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
 use tokio::sync::Mutex;
 use tracing::debug;
 use url::{Origin, Url};
@@ -69,9 +67,10 @@ impl Identity {
         let client_options =
             ClientOptions { retry, transport: Some(transport), ..ClientOptions::default() };
         let Credential::ManagedIdentity { client_id } = &self.credential;
-        let mut options = ManagedIdentityCredentialOptions::default();
-        options.client_options = client_options;
-        options.user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+        let options = ManagedIdentityCredentialOptions {
+            client_options,
+            user_assigned_id: client_id.clone().map(UserAssignedId::ClientId),
+        };
         let credential = ManagedIdentityCredential::new(Some(options)).map_err(|_| {
             Error::new(Kind::Config, "set up the managed identity")
                 .because("IDENTITY_ENDPOINT is not a URL, or this platform's kind is not supported")

@@ -34,12 +34,8 @@ pub struct Args {
 /// # Errors
 /// [`Kind::Config`] if the port is taken; an export that fails says why itself.
 pub(super) async fn run(args: Args) -> Result<u8> {
-    let options = Options {
-        assets: args.assets,
-        seed: args.seed,
-        port: args.port,
-        ..Options::default()
-    };
+    let options =
+        Options { assets: args.assets, seed: args.seed, port: args.port, ..Options::default() };
     let simulator = simulate::start(options).await?;
     let failed = |reason: String| {
         Error::new(Kind::Internal, "start the export").because(reason).advise("please report this")

@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{EXIT_ANSWER_IS_NO, connect, interrupt, print, print_json, progress, read_filter, thousands, unless_interrupted};
+use super::{
+    EXIT_ANSWER_IS_NO, connect, interrupt, print, print_json, progress, read_filter, thousands,
+    unless_interrupted,
+};
 use crate::app::{self, Target};
 use crate::config::{Env, Settings, StoreUrl, parse};
 use crate::error::{Error, Kind, Result};

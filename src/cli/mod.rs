@@ -152,7 +152,8 @@ fn usage(err: &clap::Error, terminal: &Terminal) -> u8 {
         }
         _ => {
             let text = err.render().to_string();
-            let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+            let is_end = |line: &str| line.starts_with("Usage:") || line.starts_with("For more");
+            let said = text.lines().map(str::trim).take_while(|line| !is_end(line));
             let said: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
             let said = said.join("; ").replacen("error: ", "", 1);
             terminal.say(&format!("easm-export: {said}; see easm-export --help"));

@@ -2,7 +2,6 @@
 
 use super::{connect, print, read_filter, unless_interrupted};
 use crate::config::{Env, Settings, parse};
-use crate::encode::ndjson;
 use crate::error::{Error, Kind, Result};
 use crate::export::source::{Cut, Query, Source};
 use crate::telemetry::Terminal;
@@ -103,13 +102,13 @@ struct Output {
 
 impl Output {
     fn add(&mut self, asset: &[u8]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(asset.len() + 16);
-        if self.is_document {
-            bytes.extend_from_slice(if self.n_assets == 0 { b"{\"value\": [\n" } else { b"," });
-        }
-        ndjson::append_line(asset, &mut bytes);
+        let in_front: &[u8] = match (self.is_document, self.n_assets) {
+            (false, _) => b"",
+            (true, 0) => b"{\"value\": [\n",
+            (true, _) => b",",
+        };
         self.n_assets += 1;
-        print(&bytes)
+        print(&[in_front, asset, b"\n"].concat())
     }
 
     fn end(&self, next: Option<&str>, total: Option<u64>) -> Result<()> {

@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn what_is_already_there_wins() {
-        let env = env(&[("A", "real")]).or([("A".into(), "file".into()), ("B".into(), "file".into())]);
+        let env =
+            env(&[("A", "real")]).or([("A".into(), "file".into()), ("B".into(), "file".into())]);
         assert_eq!((env.raw("A"), env.raw("B")), (Some("real"), Some("file")));
     }
 }

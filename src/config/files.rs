@@ -79,8 +79,8 @@ pub fn parse_local_settings(text: &str) -> Result<Vec<(String, String)>> {
         values: BTreeMap<String, String>,
     }
     // serde's own words quote the value it stumbles over, which may be a secret.
-    let settings: LocalSettings =
-        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|err| {
+    let settings: LocalSettings = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|err| {
             Error::new(Kind::Config, "read local.settings.json")
                 .because(format!(
                     "line {} is not JSON as it should be, or a value is not text",

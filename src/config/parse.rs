@@ -206,9 +206,13 @@ mod tests {
 
     #[test]
     fn comment_lines_of_a_filter_are_dropped() {
-        let check = |text: &str, want: &str| assert_eq!(filter("--filter", text).expect("read"), want);
+        let check =
+            |text: &str, want: &str| assert_eq!(filter("--filter", text).expect("read"), want);
         check("  ", "");
-        check("# all hosts\nkind = \"host\"\n  AND state = \"confirmed\"\n", "kind = \"host\" AND state = \"confirmed\"");
+        check(
+            "# all hosts\nkind = \"host\"\n  AND state = \"confirmed\"\n",
+            "kind = \"host\" AND state = \"confirmed\"",
+        );
         assert!(filter("--filter", "@saved:mine").is_err());
     }
 }

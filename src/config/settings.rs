@@ -154,8 +154,7 @@ fn refuse_targets(env: &Env) -> Result<()> {
 fn required(env: &Env) -> Result<[String; 4]> {
     const NAMES: [&str; 4] =
         ["EASM_TENANT_ID", "EASM_SUBSCRIPTION_ID", "EASM_RESOURCE_GROUP", "EASM_WORKSPACE"];
-    let missing: Vec<&str> =
-        NAMES.into_iter().filter(|name| env.get(name).is_none()).collect();
+    let missing: Vec<&str> = NAMES.into_iter().filter(|name| env.get(name).is_none()).collect();
     if !missing.is_empty() {
         return Err(Error::new(Kind::Config, "read settings")
             .because(format!("{} not set", missing.join(", ")))
@@ -182,8 +181,8 @@ fn check_guid(name: &str, text: &str) -> Result<()> {
 }
 
 fn check_guid_or_domain(name: &str, text: &str) -> Result<()> {
-    let is_domain = text.contains('.')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    let is_domain =
+        text.contains('.') && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
     let allowed = "the tenant's GUID or its domain name";
     if is_guid(text) || is_domain { Ok(()) } else { Err(parse::refuse(name, allowed, text)) }
 }
@@ -226,7 +225,9 @@ fn credential(env: &Env) -> Result<Credential> {
     let has_secret = client_secret.is_some() || env.get("EASM_CLIENT_SECRET_NAME").is_some();
     match wanted {
         "managed-identity" => {}
-        "auto" if has_secret => return Err(parse::refuse("EASM_CREDENTIAL", ALLOWED, "client-secret")),
+        "auto" if has_secret => {
+            return Err(parse::refuse("EASM_CREDENTIAL", ALLOWED, "client-secret"));
+        }
         "auto" if env.get("IDENTITY_ENDPOINT").is_some() => {}
         "auto" => {
             return Err(Error::new(Kind::Config, "choose a credential")
@@ -248,14 +249,14 @@ fn credential(env: &Env) -> Result<Credential> {
 }
 
 fn store(env: &Env) -> Result<StoreUrl> {
-    let store = parse::store_url("EASM_STORE_URL", env.get("EASM_STORE_URL").unwrap_or("./exports"))?;
+    let store =
+        parse::store_url("EASM_STORE_URL", env.get("EASM_STORE_URL").unwrap_or("./exports"))?;
     match store {
-        StoreUrl::Folder(_) if env.is_in_azure() => Err(Error::new(
-            Kind::Config,
-            "read EASM_STORE_URL",
-        )
-        .because("a folder does not last in Azure")
-        .advise("use https://{account}.blob.core.windows.net/{container}")),
+        StoreUrl::Folder(_) if env.is_in_azure() => {
+            Err(Error::new(Kind::Config, "read EASM_STORE_URL")
+                .because("a folder does not last in Azure")
+                .advise("use https://{account}.blob.core.windows.net/{container}"))
+        }
         store => Ok(store),
     }
 }

@@ -4,7 +4,7 @@ use tracing::warn;
 
 use super::carry::Checkpoints;
 use super::{Job, World};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::Layout;
@@ -110,9 +110,27 @@ impl Books {
             code: failure.kind().facts().code.to_owned(),
             message: crate::secret::redact(&failure.to_string()),
         });
-        if let Err(err) = self.save(world).await {
+        if let Err(err) = self.save_over_own(world).await {
             warn!(run.id = %self.run_id(), "Could not note in run.json that the run failed: {err}");
         }
+    }
+
+    /// Saves although the document may have changed: when a run is interrupted while it saves, that
+    /// save still goes on, and its tag is lost.
+    async fn save_over_own(&mut self, world: &World) -> Result<()> {
+        /// Saves of ours that can be going on: one. The rest is for slow ones.
+        const TRIES_MAX: u32 = 4;
+        for _ in 1..TRIES_MAX {
+            match self.save(world).await {
+                Err(err) if err.kind() == Kind::Conflict => {}
+                saved => return saved,
+            }
+            let store = world.store.as_ref();
+            if let Some((_, tag)) = store::read::<RunDocument>(store, &self.path).await? {
+                self.tag = tag;
+            }
+        }
+        self.save(world).await
     }
 
     async fn save(&mut self, world: &World) -> Result<()> {

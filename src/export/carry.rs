@@ -38,7 +38,9 @@ pub(super) async fn all(
     for n_shard in 0..plan.shards.len() {
         let (world, job, plan) = (world.clone(), Arc::clone(job), Arc::clone(plan));
         let set_back = Arc::clone(&set_back);
-        shards.spawn(async move { carry(&world, &job, &plan, &plan.shards[n_shard], &set_back).await });
+        shards.spawn(
+            async move { carry(&world, &job, &plan, &plan.shards[n_shard], &set_back).await },
+        );
     }
     let mut checkpoints = Checkpoints::new();
     while let Some(ended) = shards.join_next().await {
@@ -78,8 +80,7 @@ async fn carry(
         let mut parts = Parts { world, job, claim: &mut claim, range, open: None };
         let query = query(&plan.request, range.kind);
         let source = world.source.as_ref();
-        let tally =
-            range::read(source, &query, job.page_size, range.quota, &mut parts).await?;
+        let tally = range::read(source, &query, job.page_size, range.quota, &mut parts).await?;
         parts.close().await?;
         claim.range_done(world, range, tally.duplicates).await?;
     }
@@ -213,11 +214,11 @@ impl Parts<'_> {
 impl Sink for Parts<'_> {
     async fn add(&mut self, records: Records) -> Result<()> {
         let n_records = records.spans.len() as u64;
-        let mut part = match self.open.take() {
+        let part = match self.open.take() {
             Some(part) => part,
             None => self.begin().await?,
         };
-        part.add(records).await?;
+        let part = part.add(records).await?;
         self.world.observer.took(n_records);
         let is_full = part.plain_bytes() >= self.job.part_bytes_max;
         self.open = Some(part);

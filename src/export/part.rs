@@ -1,12 +1,15 @@
-//! Fills parts: encodes and compresses pages, hashes what is stored, closes a part when it is large
-//! enough.
-
-use std::ops::Range as Span;
+//! Fills parts: encodes and compresses pages side by side, writes them in order, hashes what is
+//! stored.
+//!
+//! Every page is a task: it is encoded at once, and written when the page before it was. The shard
+//! goes on to its next page meanwhile.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
 
 use super::range::Records;
+use crate::buffer::Buffer;
 use crate::encode::{compress, ndjson};
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::FileEntry;
@@ -16,39 +19,27 @@ use crate::store::{PartWriter, Store};
 
 /// A part that is being filled.
 pub(super) struct OpenPart {
-    writer: Box<dyn PartWriter>,
     compression: Compression,
+    plain_bytes: u64,
+    /// Gives the file back once the last page that was added is written.
+    last: JoinHandle<Result<File>>,
+}
+
+/// What is written so far.
+struct File {
+    writer: Box<dyn PartWriter>,
     entry: FileEntry,
     hasher: Sha256,
-    plain_bytes: u64,
 }
 
-/// One page, as it goes into a file.
-pub(super) struct Encoded {
-    /// The bytes, compressed.
-    pub bytes: Bytes,
-    /// How many there were before.
-    pub plain_bytes: u64,
-}
-
-/// Encodes and compresses `records`.
-///
-/// # Errors
-/// [`Kind::Internal`].
-pub(super) fn encode(records: &Records, compression: Compression) -> Result<Encoded> {
-    let plain_bytes_most: usize = records.spans.iter().map(Span::len).sum();
-    let mut plain = Vec::with_capacity(plain_bytes_most + records.spans.len());
-    for span in &records.spans {
-        ndjson::append_line(&records.body[span.clone()], &mut plain);
+impl File {
+    async fn write(mut self, bytes: Bytes, n_records: u64) -> Result<Self> {
+        self.hasher.update(&bytes);
+        self.entry.records += n_records;
+        self.entry.bytes += bytes.len() as u64;
+        self.writer.write(bytes).await?;
+        Ok(self)
     }
-    let plain_bytes = plain.len() as u64;
-    if compression == Compression::None {
-        return Ok(Encoded { bytes: plain.into(), plain_bytes });
-    }
-    // Inventories compress to about a fifth.
-    let mut bytes = Vec::with_capacity(plain.len() / 4);
-    compress::append(compression, &plain, &mut bytes).map_err(|err| internal(err.to_string()))?;
-    Ok(Encoded { bytes: bytes.into(), plain_bytes })
 }
 
 impl OpenPart {
@@ -71,47 +62,72 @@ impl OpenPart {
             bytes: 0,
             sha256: String::new(),
         };
-        Ok(Self { writer, compression, entry, hasher: Sha256::new(), plain_bytes: 0 })
+        let file = File { writer, entry, hasher: Sha256::new() };
+        let last = tokio::spawn(std::future::ready(Ok(file)));
+        Ok(Self { compression, plain_bytes: 0, last })
     }
 
-    /// Adds `records`.
+    /// Takes over `records`, which are written while others come in.
     ///
     /// # Errors
-    /// What the store failed with.
-    pub async fn add(&mut self, records: Records) -> Result<()> {
+    /// What an earlier page failed with.
+    pub async fn add(self, records: Records) -> Result<Self> {
+        let Self { compression, mut plain_bytes, mut last } = self;
+        if last.is_finished() {
+            // Looked at now, so that a full disk ends a run at once.
+            last = tokio::spawn(std::future::ready(Ok(joined(last).await?)));
+        }
         let n_records = records.spans.len() as u64;
-        let compression = self.compression;
-        let mut hasher = std::mem::take(&mut self.hasher);
-        // Pages of all shards are compressed side by side on threads of their own.
-        let (encoded, hasher) = tokio::task::spawn_blocking(move || {
-            let encoded = encode(&records, compression)?;
-            hasher.update(&encoded.bytes);
-            Ok((encoded, hasher))
-        })
-        .await
-        .unwrap_or_else(|err| Err(internal(err.to_string())))?;
-        self.hasher = hasher;
-        self.plain_bytes += encoded.plain_bytes;
-        self.entry.records += n_records;
-        self.entry.bytes += encoded.bytes.len() as u64;
-        self.writer.write(encoded.bytes).await
+        // Each line has one byte more than its record.
+        plain_bytes += records.spans.iter().map(|span| span.len() as u64 + 1).sum::<u64>();
+        let last = tokio::spawn(async move {
+            let Records { body, spans, room } = records;
+            let bytes = encode(body, spans, compression).await?;
+            let file = joined(last).await?.write(bytes, n_records).await?;
+            drop(room);
+            Ok(file)
+        });
+        Ok(Self { compression, plain_bytes, last })
     }
 
-    /// Uncompressed bytes so far.
+    /// Uncompressed bytes taken over.
     pub fn plain_bytes(&self) -> u64 {
         self.plain_bytes
     }
 
-    /// Makes the part durable and says what is in it.
+    /// Waits for the pages in work, makes the part durable, and says what is in it.
     ///
     /// # Errors
-    /// What the store failed with.
+    /// What a page or the store failed with.
     pub async fn finish(self) -> Result<FileEntry> {
-        let Self { writer, compression: _, mut entry, hasher, plain_bytes: _ } = self;
+        let File { writer, mut entry, hasher } = joined(self.last).await?;
         writer.commit().await?;
         entry.sha256 = hex(&hasher.finalize());
         Ok(entry)
     }
+}
+
+/// The records at `spans` in `body` as they go into a file, encoded on a thread that may block.
+///
+/// # Errors
+/// [`Kind::Internal`].
+pub(super) async fn encode(
+    mut body: Buffer,
+    spans: Vec<std::ops::Range<usize>>,
+    compression: Compression,
+) -> Result<Bytes> {
+    let work = move || {
+        let lines = ndjson::to_lines(&mut body, &spans);
+        Ok(match compression {
+            Compression::None => Bytes::from_owner(body).slice(lines),
+            Compression::Gzip => compress::gzip(&body[lines]).into(),
+        })
+    };
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+async fn joined<T>(task: JoinHandle<Result<T>>) -> Result<T> {
+    task.await.unwrap_or_else(|err| Err(internal(err.to_string())))
 }
 
 fn internal(reason: String) -> Error {

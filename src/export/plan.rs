@@ -148,7 +148,8 @@ mod tests {
         for seed in 0..500 {
             let mut random = fastrand::Rng::with_seed(seed);
             let kinds = AssetKind::ALL.map(KindCut::Only);
-            let by_kind: Vec<_> = kinds.into_iter().map(|kind| (kind, random.u64(0..1000))).collect();
+            let by_kind: Vec<_> =
+                kinds.into_iter().map(|kind| (kind, random.u64(0..1000))).collect();
             let total = by_kind.iter().map(|(_, n)| n).sum::<u64>();
             let max = random.u64(1..=total.max(1));
             let found = ranges(&Census { total, by_kind }, Some(max));

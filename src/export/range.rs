@@ -1,11 +1,14 @@
 //! Reads one range to its end, page by page, each asset once.
 
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::ops::Range as Span;
+use std::sync::{Arc, LazyLock};
 
-use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::source::{Page, Query, Source};
+use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 
 /// How many pages in a row may bring nothing new before reading is given up. A service that repeats
@@ -16,9 +19,21 @@ pub const STALE_PAGES_MAX: u32 = 10;
 #[derive(Debug)]
 pub(super) struct Records {
     /// The page's body.
-    pub body: Bytes,
+    pub body: Buffer,
     /// Where the assets stand in it. Never empty.
     pub spans: Vec<Span<usize>>,
+    /// Held until the page is written, so that few pages are in memory.
+    pub room: OwnedSemaphorePermit,
+}
+
+/// Room for one page in work, of all shards together. Two for each core: one is encoded while the
+/// other is written. Without a common limit memory would grow with the shards.
+async fn room() -> OwnedSemaphorePermit {
+    static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+        let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Arc::new(Semaphore::new(2 * n_cores))
+    });
+    Arc::clone(&ROOM).acquire_owned().await.expect("the semaphore is never closed")
 }
 
 /// Where the records of a range go.
@@ -78,10 +93,15 @@ pub(super) async fn read(
                 return Err(endless(came_back, tally));
             }
         }
+        let records = match spans.is_empty() {
+            true => None,
+            // The next page is not asked for before there is room for this one.
+            false => Some(Records { body, spans, room: room().await }),
+        };
         let take = async {
-            match spans.is_empty() {
-                true => Ok(()),
-                false => sink.add(Records { body, spans }).await,
+            match records {
+                Some(records) => sink.add(records).await,
+                None => Ok(()),
             }
         };
         let fetch = async {
@@ -135,7 +155,7 @@ mod tests {
             let n: usize = cursor.map_or(0, |cursor| cursor.parse().expect("a number"));
             let (ids, next) = &self.pages[n];
             let assets = ids.iter().map(|&id_hash| Asset { span: 0..2, id_hash }).collect();
-            Ok(Page { body: "{}".into(), assets, next: next.map(str::to_owned), total: None })
+            Ok(Page { body: Buffer::default(), assets, next: next.map(str::to_owned), total: None })
         }
     }
 

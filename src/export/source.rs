@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
+use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::model::asset::{AssetKind, KindCut};
 
@@ -36,11 +36,11 @@ pub struct Asset {
 }
 
 /// One answer of the service.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Page {
-    /// The answer as it came. It is one valid JSON document.
-    pub body: Bytes,
-    /// The assets in it, in order.
+    /// The answer as it came, one valid JSON document, less the white space between tokens.
+    pub body: Buffer,
+    /// The assets in it, in order, elements of one JSON array.
     pub assets: Vec<Asset>,
     /// The cursor behind it; `None` at the end.
     pub next: Option<String>,

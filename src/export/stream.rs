@@ -65,8 +65,7 @@ pub async fn stream(world: &World, job: Job, output: Output) -> Result<Streamed>
         exported += ended.unwrap_or_else(|err| Err(internal(err.to_string())))?;
     }
     let at_end = total(source, &job.request).await?;
-    let completeness =
-        Completeness::judge(exported, census.total, at_end, job.request.max_assets);
+    let completeness = Completeness::judge(exported, census.total, at_end, job.request.max_assets);
     Ok(Streamed { exported, expected_at_start: census.total, completeness })
 }
 
@@ -78,12 +77,13 @@ struct Pipe {
 
 impl Sink for Pipe {
     async fn add(&mut self, records: Records) -> Result<()> {
-        let (output, compression) = (Arc::clone(&self.output), self.compression);
+        let output = Arc::clone(&self.output);
         let n_records = records.spans.len() as u64;
+        let Records { body, spans, room: _room } = records;
+        let bytes = encode(body, spans, self.compression).await?;
         tokio::task::spawn_blocking(move || {
-            let encoded = encode(&records, compression)?;
             let mut output = output.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            output.write_all(&encoded.bytes).map_err(|err| from_io(&err))
+            output.write_all(&bytes).map_err(|err| from_io(&err))
         })
         .await
         .unwrap_or_else(|err| Err(internal(err.to_string())))?;

@@ -19,13 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use url::Url;
 
+use crate::buffer::Buffer;
 use crate::clock::{Budget, Clock};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -63,7 +63,7 @@ pub trait Bearer: Send + Sync {
 #[derive(Debug)]
 pub struct Answer {
     /// The body, decoded.
-    pub body: Bytes,
+    pub body: Buffer,
 }
 
 /// The client. One for each service, shared.
@@ -186,12 +186,12 @@ impl Http {
         }
         // The status counts even if the body of a refusal is cut off.
         let body = body.unwrap_or_default();
-        Err(self.from_status(operation, url, status, &headers, &body))
+        Err(self.error_of_status(operation, url, status, &headers, &body))
     }
 
     /// What a status other than success means. Only the service's own `code` and `message` are
     /// taken from the body, since anything else may be somebody's page of HTML.
-    fn from_status(
+    fn error_of_status(
         &self,
         operation: &'static str,
         url: &Url,
@@ -228,7 +228,8 @@ impl Http {
         let said = ServiceError::read(body);
         let mut err = Error::new(kind, operation);
         if let Some(said) = &said {
-            err = err.because(crate::secret::redact(&format!("the service says: {}", said.message)));
+            err =
+                err.because(crate::secret::redact(&format!("the service says: {}", said.message)));
         }
         err = err.with("status", status.as_u16());
         if let Some(code) = said.and_then(|said| said.code) {
@@ -269,9 +270,9 @@ async fn read_body(
     url: &Url,
     mut response: reqwest::Response,
     bytes_max: usize,
-) -> Result<Bytes> {
+) -> Result<Buffer> {
     let expected = response.content_length().and_then(|bytes| usize::try_from(bytes).ok());
-    let mut body = BytesMut::with_capacity(expected.unwrap_or(0).min(bytes_max));
+    let mut body = Buffer::with_capacity(expected.unwrap_or(0).min(bytes_max));
     while let Some(chunk) =
         response.chunk().await.map_err(|err| from_reqwest(operation, url, err))?
     {
@@ -283,7 +284,7 @@ async fn read_body(
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(body)
 }
 
 /// A client that follows no redirect. Loopback is reached without a proxy, anything else by the

@@ -214,31 +214,3 @@ fn what_vanishes_is_as_many_as_asked_for() {
     assert_eq!(inventory.ndjson("").len(), 300);
     assert_eq!(inventory.ndjson_after_shrink("").len(), 260);
 }
-
-/// `cargo test --release --lib sim::inventory -- --ignored --nocapture`
-#[test]
-#[ignore = "measures, proves nothing"]
-fn measure_rendering() {
-    use std::io::Write as _;
-    for (asset_bytes, whitespace) in [(2048, false), (8192, false), (8192, true), (18_000, false)] {
-        let options = Options { assets: 50_000, asset_bytes, whitespace, ..Options::default() };
-        let started = std::time::Instant::now();
-        let inventory = Inventory::new(&options);
-        let new_ms = started.elapsed().as_millis();
-        let form = Form { spaced: whitespace, ..Form::LINE };
-        let (mut bytes, started) = (0, std::time::Instant::now());
-        let mut page = Vec::new();
-        for page_of in inventory.order().chunks(100) {
-            page = Vec::with_capacity(asset_bytes * 220);
-            page_of.iter().for_each(|i| inventory.render(*i as usize, form, &mut page));
-            bytes += page.len();
-        }
-        let rate = bytes as f64 / 1e9 / started.elapsed().as_secs_f64();
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
-        gzip.write_all(&page).unwrap();
-        let ratio = page.len() as f64 / gzip.finish().unwrap().len() as f64;
-        eprintln!(
-            "{asset_bytes} B, spaced {whitespace}: {rate:.2} GB/s, gzip {ratio:.2}:1, new {new_ms} ms"
-        );
-    }
-}

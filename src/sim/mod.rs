@@ -192,4 +192,6 @@ pub fn router(state: Arc<State>) -> Router {
 }
 
 #[cfg(test)]
+mod test_client;
+#[cfg(test)]
 mod tests;

@@ -17,12 +17,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
+use tokio::task::JoinHandle;
 
 use super::{DOCUMENT_BYTES_MAX, PartWriter, Store, Tag};
 use crate::error::{Error, Kind, Result};
 
 /// How long a temporary file that nobody touches is left alone. A part is written in minutes.
 pub const LEFTOVER_HOURS: u64 = 24;
+
+/// How much of a part is written before the disk is set to work on it.
+const FLUSH_BYTES: u64 = 8 << 20;
 
 const TMP: &str = ".easm-export-tmp";
 const ADVICE: &str = "choose another folder with --store or EASM_STORE_URL";
@@ -98,10 +102,7 @@ fn from_io(operation: &'static str, place: &Path, err: &io::Error) -> Error {
         Kind::StoreFull => "make room there, or choose another folder with --store",
         _ => ADVICE,
     };
-    Error::new(kind, operation)
-        .because(reason(err))
-        .with("path", place.display())
-        .advise(advice)
+    Error::new(kind, operation).because(reason(err)).with("path", place.display()).advise(advice)
 }
 
 /// What the operating system says, without the number it says it with.
@@ -109,7 +110,10 @@ fn reason(err: &io::Error) -> String {
     let text = err.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>() + chars.as_str())
+        .unwrap_or_default()
 }
 
 fn tag(content: &[u8]) -> Tag {
@@ -202,7 +206,12 @@ impl Store for FolderStore {
 
     async fn begin(&self, path: &str, _content_type: &str) -> Result<Box<dyn PartWriter>> {
         let tmp = self.blocking("begin a part", path, |store| store.tmp_file()).await?;
-        Ok(Box::new(FolderPart { place: self.full(path), tmp: Some(tmp) }))
+        Ok(Box::new(FolderPart {
+            place: self.full(path),
+            tmp: Some(tmp),
+            unflushed: 0,
+            flush: None,
+        }))
     }
 
     async fn create(&self, path: &str, content: Bytes) -> Result<Tag> {
@@ -278,6 +287,9 @@ struct FolderPart {
     place: PathBuf,
     /// Away while a write is under way; a write that failed does not bring it back.
     tmp: Option<NamedTempFile>,
+    /// Bytes written since the last flush began.
+    unflushed: u64,
+    flush: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl FolderPart {
@@ -286,26 +298,55 @@ impl FolderPart {
             Error::new(Kind::Internal, "write a part").because("an earlier write of it failed")
         })
     }
+
+    /// Begins to flush what was written, unless that is going on. Without it all of a part would
+    /// have to be waited for when it ends.
+    async fn flush_behind(&mut self, tmp: &NamedTempFile) -> io::Result<()> {
+        let is_idle = self.flush.as_ref().is_none_or(JoinHandle::is_finished);
+        if self.unflushed < FLUSH_BYTES || !is_idle {
+            return Ok(());
+        }
+        // The system reports a failed flush once, so no outcome may be dropped.
+        self.flushed().await?;
+        let file = tmp.as_file().try_clone()?;
+        self.unflushed = 0;
+        self.flush = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for the flush that is going on.
+    async fn flushed(&mut self) -> io::Result<()> {
+        match self.flush.take() {
+            Some(flush) => flush.await.unwrap_or_else(|err| Err(io::Error::other(err))),
+            None => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
 impl PartWriter for FolderPart {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let mut tmp = self.take_tmp()?;
-        let written = spawn(move || tmp.write_all(&bytes).map(|()| tmp)).await;
+        self.unflushed += bytes.len() as u64;
+        let written = async {
+            let tmp = spawn(move || tmp.write_all(&bytes).map(|()| tmp)).await?;
+            self.flush_behind(&tmp).await.map(|()| tmp)
+        };
+        let written = written.await;
         self.tmp = Some(written.map_err(|err| from_io("write a part", &self.place, &err))?);
         Ok(())
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
         let tmp = self.take_tmp()?;
+        let flushed = self.flushed().await;
         let place = self.place.clone();
-        spawn(move || {
+        let finish = spawn(move || {
+            flushed?;
             tmp.as_file().sync_data()?;
             persist_new(tmp, &place)
-        })
-        .await
-        .map_err(|err| from_io("finish a part", &self.place, &err))
+        });
+        finish.await.map_err(|err| from_io("finish a part", &self.place, &err))
     }
 }
 
@@ -348,7 +389,9 @@ mod tests {
         let tag = store.create("t/run.json", "start".into()).await.expect("created");
         let rivals = (0..16).map(|n| {
             let (store, tag) = (store.clone(), tag.clone());
-            tokio::spawn(async move { store.replace("t/run.json", format!("{n}").into(), &tag).await })
+            tokio::spawn(
+                async move { store.replace("t/run.json", format!("{n}").into(), &tag).await },
+            )
         });
         let outcomes = futures::future::join_all(rivals).await;
         let n_won = outcomes.iter().filter(|won| won.as_ref().expect("ran").is_ok()).count();
@@ -364,7 +407,8 @@ mod tests {
         part.write("two\n".into()).await.expect("written");
         part.commit().await.expect("committed");
         assert_eq!(store.list("t/").await.expect("listed"), ["t/assets/part-0.ndjson"]);
-        let (content, _) = store.read("t/assets/part-0.ndjson").await.expect("read").expect("there");
+        let (content, _) =
+            store.read("t/assets/part-0.ndjson").await.expect("read").expect("there");
         assert_eq!(content, "one\ntwo\n");
 
         let mut part = store.begin("t/assets/part-0.ndjson", "").await.expect("begun");

@@ -18,7 +18,10 @@ async fn run(world: &World, args: &[&str], vars: &[(&str, &str)]) -> Done {
 #[tokio::test]
 async fn bad_flags_and_settings_exit_with_2_and_one_line() {
     let world = world().await;
-    let table: &[(&[&str], &[(&str, &str)], &[&str])] = &[
+    // Arguments, settings, and the words that the line must hold.
+    type Case =
+        (&'static [&'static str], &'static [(&'static str, &'static str)], &'static [&'static str]);
+    let table: &[Case] = &[
         (&["export", "--fliter", "x"], &[], &["--fliter", "--filter"]),
         (&["export", "--kind", "hosts"], &[], &["--kind", "\"hosts\"", "sslCert"]),
         (&["export", "--format", "xml"], &[], &["--format", "ndjson"]),
@@ -71,7 +74,8 @@ async fn without_settings_everything_missing_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let done = finish(bare_command(folder.path(), &["export"])).await.expect_code(2);
     let line = done.error_line();
-    for name in ["EASM_TENANT_ID", "EASM_SUBSCRIPTION_ID", "EASM_RESOURCE_GROUP", "EASM_WORKSPACE"] {
+    for name in ["EASM_TENANT_ID", "EASM_SUBSCRIPTION_ID", "EASM_RESOURCE_GROUP", "EASM_WORKSPACE"]
+    {
         assert!(line.contains(name), "{line}");
     }
 }
@@ -109,10 +113,7 @@ async fn files_in_the_folder_are_settings_and_the_environment_wins() {
 #[tokio::test]
 async fn a_bad_filter_is_the_services_answer_in_one_sentence() {
     let world = world().await;
-    for args in [
-        ["export", "--filter", "state = = 1"],
-        ["query", "--filter", "state = = 1"],
-    ] {
+    for args in [["export", "--filter", "state = = 1"], ["query", "--filter", "state = = 1"]] {
         let done = run(&world, &args, &[]).await.expect_code(1);
         let line = done.error_line();
         assert!(line.contains("the service says") && line.contains("status=400"), "{line}");

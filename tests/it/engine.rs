@@ -46,10 +46,10 @@ impl Source for Hosts {
             Some(_) => self.n_readings.load(Ordering::SeqCst) - 1,
         };
         let end = if reading < self.n_short { self.n_assets - 1 } else { self.n_assets };
-        let body = Bytes::from(format!("{{\"id\":{n}}}"));
-        let assets = vec![Asset { span: 0..body.len(), id_hash: n }];
+        let body = format!("[{{\"id\":{n}}}]").into_bytes();
+        let assets = vec![Asset { span: 1..body.len() - 1, id_hash: n }];
         let next = (n + 1 < end).then(|| (n + 1).to_string());
-        Ok(Page { body, assets, next, total: Some(self.n_assets) })
+        Ok(Page { body: body.into(), assets, next, total: Some(self.n_assets) })
     }
 }
 

@@ -44,7 +44,8 @@ async fn the_export_is_the_inventory_byte_for_byte_whatever_fails() {
 #[test]
 fn the_check_finds_what_is_dropped_doubled_or_reformatted() {
     let truth = Inventory::new(&Options { assets: 50, ..Options::default() }).ndjson("");
-    let broken: [(&str, fn(&mut Vec<Vec<u8>>)); 4] = [
+    type Break = fn(&mut Vec<Vec<u8>>);
+    let broken: [(&str, Break); 4] = [
         ("dropped", |lines| drop(lines.pop())),
         ("doubled", |lines| lines.push(lines[7].clone())),
         ("reformatted", |lines| lines[3].insert(1, b' ')),
@@ -190,7 +191,8 @@ async fn a_filter_and_kinds_narrow_the_export() {
     check(&["--filter", "state = \"dismissed\" OR state = \"candidate\""], either).await;
 
     let file = world.folder.path().join("filter.txt");
-    std::fs::write(&file, "# what we own\nstate = \"confirmed\"\n  AND kind = \"domain\"\n").unwrap();
+    std::fs::write(&file, "# what we own\nstate = \"confirmed\"\n  AND kind = \"domain\"\n")
+        .unwrap();
     let both = "state = \"confirmed\" AND kind = \"domain\"";
     check(&["--filter", "@filter.txt"], both).await;
     let mut command = world.command(&["export", "--json", "--filter", "@-"]);
@@ -239,7 +241,8 @@ async fn a_dry_run_counts_and_writes_nothing() {
     let answer: Value = serde_json::from_slice(&done.stdout).unwrap();
     let assets = &answer["counts"]["assets"];
     assert_eq!(assets["expected"], 640);
-    let sum: u64 = assets["byKind"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    let sum: u64 =
+        assets["byKind"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
     assert_eq!(sum, 640);
     let done = world.run(&["export", "--dry-run"]).await.expect_code(0);
     assert!(done.stdout_text().lines().any(|line| line.split_whitespace().eq(["all", "640"])));
@@ -325,7 +328,10 @@ async fn an_interrupted_export_leaves_nothing_that_looks_whole() {
             assert!(stderr.contains("interrupted"), "{stderr}");
             let run = files.iter().find(|path| path.ends_with("/run.json")).unwrap();
             let run: Value = world.document(run);
-            assert_eq!((&run["status"], &run["error"]["code"]), (&"failed".into(), &"interrupted".into()));
+            assert_eq!(
+                (&run["status"], &run["error"]["code"]),
+                (&"failed".into(), &"interrupted".into())
+            );
         }
         // The next export does not mind what is left.
         let manifest = world.export(&[], 0).await;

@@ -152,7 +152,9 @@ pub fn assert_same_lines(found: &[Vec<u8>], truth: &[Vec<u8>], case: &str) {
     let (found_counts, truth_counts) = (count(found), count(truth));
     let differs = |left: &BTreeMap<Vec<u8>, i32>, right: &BTreeMap<Vec<u8>, i32>| {
         let odd = left.iter().find(|(line, n)| right.get(*line) != Some(n));
-        odd.map(|(line, n)| format!("{n} x {}", String::from_utf8_lossy(&line[..line.len().min(300)])))
+        odd.map(|(line, n)| {
+            format!("{n} x {}", String::from_utf8_lossy(&line[..line.len().min(300)]))
+        })
     };
     if let Some(odd) = differs(&truth_counts, &found_counts) {
         panic!("{case}: of the inventory, not found so often: {odd}");
@@ -178,7 +180,11 @@ pub fn bare_command(folder: &Path, args: &[&str]) -> Command {
 
 pub async fn finish(mut command: Command) -> Done {
     let limit = Duration::from_secs(COMMAND_SECONDS_MAX);
-    tokio::time::timeout(limit, command.output()).await.expect("a command that ends").unwrap().into()
+    tokio::time::timeout(limit, command.output())
+        .await
+        .expect("a command that ends")
+        .unwrap()
+        .into()
 }
 
 pub fn gunzip(stored: &[u8]) -> Vec<u8> {

@@ -97,33 +97,27 @@ impl Source for Easm {
 const FIRST_MARK: &str = "*";
 
 fn read_page(operation: &'static str, answer: Answer, sent: Option<&str>) -> Result<Page> {
-    let Answer { body } = answer;
-    let page = wire::Page::read(&body).map_err(|err| {
-        // serde's own words quote what they stumble over; the place is enough.
-        let place = format!("line {} column {}", err.line(), err.column());
-        unreadable(operation, format!("it is not the JSON of a page ({place})"))
+    let Answer { mut body } = answer;
+    let page = wire::Page::read(&mut body).map_err(|fault| {
+        unreadable(operation, format!("it is not JSON from byte {} on", fault.at))
     })?;
-    let (mark, total, is_last) =
-        (page.mark.clone(), page.total_elements, page.last.unwrap_or(false));
-    let Some(raw_assets) = page.assets() else {
+    let (mark, total, is_last) = (page.mark.clone(), page.total_elements, page.last == Some(true));
+    let Some(assets) = page.assets() else {
         return Err(unreadable(operation, "it has neither value nor content".to_owned()));
     };
-    let body_start = body.as_ptr().addr();
-    let assets: Vec<Asset> = raw_assets
+    let assets: Vec<Asset> = assets
         .into_iter()
-        .map(|raw| {
-            let start = raw.get().as_ptr().addr() - body_start;
+        .map(|wire::Asset { span, id }| {
             // An asset without an id cannot be told from another by anything but all of it.
-            let identity = wire::id(raw).unwrap_or(raw.get());
-            Asset { span: start..start + raw.get().len(), id_hash: hash(identity) }
+            let id_hash = hash(&body[id.unwrap_or_else(|| span.clone())]);
+            Asset { span, id_hash }
         })
         .collect();
     // The stop rules (API reference, section 5). A cursor that comes back later is for the reader
     // of the whole range to notice.
     let is_end = is_last || assets.is_empty();
-    let next = mark
-        .filter(|mark| !is_end && !mark.is_empty() && mark != sent.unwrap_or(FIRST_MARK))
-        .map(|mark| mark.into_owned());
+    let next =
+        mark.filter(|mark| !is_end && !mark.is_empty() && mark != sent.unwrap_or(FIRST_MARK));
     Ok(Page { body, assets, next, total })
 }
 
@@ -132,8 +126,8 @@ fn unreadable(operation: &'static str, reason: String) -> Error {
 }
 
 /// The first 8 bytes of the SHA-256: the same in every version of this program.
-fn hash(text: &str) -> u64 {
-    let digest = Sha256::digest(text.as_bytes());
+fn hash(text: &[u8]) -> u64 {
+    let digest = Sha256::digest(text);
     u64::from_be_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }
 
@@ -142,7 +136,7 @@ mod tests {
     use super::*;
 
     fn read(body: &'static str, sent: Option<&str>) -> Result<Page> {
-        read_page("list assets", Answer { body: body.into() }, sent)
+        read_page("list assets", Answer { body: body.as_bytes().to_vec().into() }, sent)
     }
 
     #[test]
@@ -164,10 +158,11 @@ mod tests {
 
     #[test]
     fn an_asset_is_the_services_own_bytes() {
-        let page = read("{\"value\": [ {\"id\":\"a\" , \"n\":1.0} ,{\"n\":-0}]}", None).expect("a page");
+        let page =
+            read("{\"value\": [ {\"id\":\"a\" , \"n\":1.0} ,{\"n\":-0}]}", None).expect("a page");
         let texts: Vec<&[u8]> =
             page.assets.iter().map(|asset| &page.body[asset.span.clone()]).collect();
-        assert_eq!(texts, [&b"{\"id\":\"a\" , \"n\":1.0}"[..], b"{\"n\":-0}"]);
+        assert_eq!(texts, [&b"{\"id\":\"a\",\"n\":1.0}"[..], b"{\"n\":-0}"]);
     }
 
     #[test]
@@ -177,12 +172,14 @@ mod tests {
             page.expect("a page").assets.iter().map(|asset| asset.id_hash).collect();
         assert_eq!(hashes[0], hashes[1]);
         assert_ne!(hashes[2], hashes[3]);
-        assert_eq!(hash("\"host$$contoso.com\""), 0xaa39_593c_c081_d825);
+        assert_eq!(hash(b"\"host$$contoso.com\""), 0xaa39_593c_c081_d825);
     }
 
     #[test]
     fn what_is_no_page_is_unreadable_and_not_quoted() {
-        for body in ["<html>canary", "{\"error\":\"canary\"}", "[\"canary\"]", "{\"value\":\"canary\"}", ""] {
+        for body in
+            ["<html>canary", "{\"error\":\"canary\"}", "[\"canary\"]", "{\"value\":\"canary\"}", ""]
+        {
             let err = read(body, None).expect_err(body);
             assert_eq!(err.kind(), Kind::Unreadable);
             assert!(!err.to_string().contains("canary"), "{err}");

@@ -1,84 +1,140 @@
 //! The list envelope, both generations, read in one pass (API reference, section 5).
 //!
-//! Assets are not parsed: each is found as a slice of the body, checked to be JSON, and kept as the
-//! service's own bytes. Of an asset only its id is looked at, and only as far as it takes.
+//! Assets are not parsed: each is found as a span of the body, and of its members only where the id
+//! stands is noted.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use crate::json::{self, Fault, Shape, Visit};
 
 /// A page as the service sends it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Page<'a> {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
     /// The assets, from 2023-03 on.
-    #[serde(borrow)]
-    pub value: Option<Vec<&'a RawValue>>,
+    pub value: Option<Vec<Asset>>,
     /// The assets, up to 2022-11.
-    #[serde(borrow)]
-    pub content: Option<Vec<&'a RawValue>>,
+    pub content: Option<Vec<Asset>>,
     /// How many assets match the filter now.
     pub total_elements: Option<u64>,
     /// The cursor behind this page.
-    #[serde(borrow)]
-    pub mark: Option<Cow<'a, str>>,
+    pub mark: Option<String>,
     /// Whether this is the last page; up to 2022-11.
     pub last: Option<bool>,
 }
 
-impl<'a> Page<'a> {
-    /// Reads a body.
+/// Where an asset stands in its page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asset {
+    /// All of it.
+    pub span: Range<usize>,
+    /// Its id with its quotes, if it has one.
+    pub id: Option<Range<usize>>,
+}
+
+impl Page {
+    /// Reads `body` and moves it together: afterwards it has no white space between tokens, and the
+    /// spans are right.
     ///
     /// # Errors
-    /// What is not JSON, or not a page.
-    pub fn read(body: &'a [u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(body)
+    /// Where the body stops being JSON.
+    pub fn read(body: &mut Vec<u8>) -> Result<Self, Fault> {
+        let mut reader = Reader::default();
+        let length = json::scan(body, &mut reader)?;
+        body.truncate(length);
+        let text = |span: &Option<Range<usize>>| span.clone().map(|span| &body[span]);
+        Ok(Self {
+            total_elements: text(&reader.total_elements)
+                .and_then(|n| serde_json::from_slice(n).ok()),
+            mark: text(&reader.mark).and_then(|mark| serde_json::from_slice(mark).ok()),
+            last: text(&reader.last).and_then(|last| serde_json::from_slice(last).ok()),
+            value: reader.value,
+            content: reader.content,
+        })
     }
 
     /// The assets, from whichever member holds them.
-    pub fn assets(self) -> Option<Vec<&'a RawValue>> {
+    pub fn assets(self) -> Option<Vec<Asset>> {
         self.value.or(self.content)
     }
 }
 
-/// The text of an asset's `id` as it stands in `asset`, quotes and escapes included; `None` if it
-/// has none.
-///
-/// Reading stops behind the id, which almost always comes first.
-pub fn id(asset: &RawValue) -> Option<&str> {
-    struct FindId<'f, 'a>(&'f mut Option<&'a str>);
+/// Levels of a page: the members of the envelope, the assets, the members of an asset.
+const ENVELOPE: usize = 1;
+const ASSETS: usize = 2;
+const ASSET: usize = 3;
 
-    impl<'a> Visitor<'a> for FindId<'_, 'a> {
-        type Value = ();
+/// The members of the envelope that mean something here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Member {
+    Value,
+    Content,
+    TotalElements,
+    Mark,
+    Last,
+    #[default]
+    Other,
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an asset")
-        }
+#[derive(Default)]
+struct Reader {
+    /// The member of the envelope that is being read.
+    member: Member,
+    /// Its elements so far, if it holds assets.
+    assets: Vec<Asset>,
+    /// Whether the member of an asset that is being read is its id.
+    is_id: bool,
+    id: Option<Range<usize>>,
+    value: Option<Vec<Asset>>,
+    content: Option<Vec<Asset>>,
+    total_elements: Option<Range<usize>>,
+    mark: Option<Range<usize>>,
+    last: Option<Range<usize>>,
+}
 
-        fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> Result<(), M::Error> {
-            while let Some(name) = members.next_key::<Cow<'_, str>>()? {
-                if name == "id" {
-                    let value: &RawValue = members.next_value()?;
-                    *self.0 = Some(value.get());
-                    // The rest of the asset is of no interest here. What is not read to its end is
-                    // reported as an error by the parser, which the caller expects.
-                    return Ok(());
-                }
-                members.next_value::<IgnoredAny>()?;
+impl Visit for Reader {
+    fn member(&mut self, depth: usize, name: &[u8]) {
+        match depth {
+            ENVELOPE => {
+                self.member = match name {
+                    b"value" => Member::Value,
+                    b"content" => Member::Content,
+                    b"totalElements" => Member::TotalElements,
+                    b"mark" => Member::Mark,
+                    b"last" => Member::Last,
+                    _ => Member::Other,
+                };
             }
-            Ok(())
+            ASSET => self.is_id = name == b"id",
+            _ => {}
         }
     }
 
-    let mut found = None;
-    let mut parser = serde_json::Deserializer::from_str(asset.get());
-    // An error means no more than that members follow the id: the asset itself was checked when
-    // its page was read.
-    let _ = parser.deserialize_map(FindId(&mut found));
-    found.filter(|id| id.starts_with('"') && id.len() > 2)
+    fn value(&mut self, depth: usize, shape: Shape, span: Range<usize>) {
+        let holds_assets = matches!(self.member, Member::Value | Member::Content);
+        match depth {
+            ASSET if self.is_id => {
+                // An empty id tells nothing apart.
+                self.id = (shape == Shape::String && span.len() > 2).then_some(span);
+                self.is_id = false;
+            }
+            ASSETS if holds_assets => self.assets.push(Asset { span, id: self.id.take() }),
+            ASSETS => self.id = None,
+            ENVELOPE => {
+                let assets = std::mem::take(&mut self.assets);
+                let assets = (shape == Shape::Array).then_some(assets);
+                match self.member {
+                    Member::Value => self.value = assets,
+                    Member::Content => self.content = assets,
+                    Member::TotalElements => self.total_elements = Some(span),
+                    Member::Mark => self.mark = Some(span),
+                    Member::Last => self.last = Some(span),
+                    Member::Other => {}
+                }
+                self.member = Member::Other;
+            }
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -87,33 +143,51 @@ mod tests {
 
     #[test]
     fn both_generations_of_the_envelope_are_read() {
-        let check = |body: &str, n_assets: Option<usize>, mark: Option<&str>, total: Option<u64>| {
-            let page = Page::read(body.as_bytes()).expect("a page");
-            assert_eq!((page.mark.as_deref(), page.total_elements), (mark, total), "{body}");
-            assert_eq!(page.assets().map(|assets| assets.len()), n_assets, "{body}");
-        };
-        check(r#"{"totalElements":2,"mark":"a\/b","value":[{},{}]}"#, Some(2), Some("a/b"), Some(2));
+        let check =
+            |body: &str, n_assets: Option<usize>, mark: Option<&str>, total: Option<u64>| {
+                let page = Page::read(&mut body.as_bytes().to_vec()).expect("a page");
+                assert_eq!((page.mark.as_deref(), page.total_elements), (mark, total), "{body}");
+                assert_eq!(page.assets().map(|assets| assets.len()), n_assets, "{body}");
+            };
+        check(
+            r#"{"totalElements":2,"mark":"a\/b","value":[{},{}]}"#,
+            Some(2),
+            Some("a/b"),
+            Some(2),
+        );
         check(r#"{"content":[{}],"last":true,"mark":null,"new":{}}"#, Some(1), None, None);
         check(r#"{"value":null,"content":null}"#, None, None, None);
+        check(r#"{"value":null,"content":[{"id":"a"}]}"#, Some(1), None, None);
+        check(r#"{"value":{"a":{},"b":[]}}"#, None, None, None);
+        check(r#"{"new":[{"value":[1,2]}],"value":[{"value":[1,2]}]}"#, Some(1), None, None);
         check(r#"{"error":{"code":"x"}}"#, None, None, None);
-        assert!(Page::read(b"{\"value\":[{\"id\":1}").is_err());
-        assert!(Page::read(b"<html>").is_err());
+        check(r#"{"mark":7,"totalElements":"many"}"#, None, None, None);
+        check("[[{}]]", None, None, None);
+        check("7", None, None, None);
     }
 
     #[test]
-    fn an_id_is_found_wherever_it_stands() {
+    fn assets_and_their_ids_are_found_wherever_they_stand() {
         let check = |asset: &str, want: Option<&str>| {
-            let asset: &RawValue = serde_json::from_str(asset).expect("JSON");
-            assert_eq!(id(asset), want, "{asset}");
+            let mut body =
+                format!("{{ \"value\": [ {asset} , {{ }} ], \"mark\": null }}").into_bytes();
+            let assets = Page::read(&mut body).expect("a page").assets().expect("assets");
+            assert_eq!(assets.len(), 2);
+            let text = |span: Range<usize>| std::str::from_utf8(&body[span]).expect("UTF-8");
+            assert_eq!(text(assets[0].span.clone()), asset.replace(' ', ""));
+            assert_eq!(assets[0].id.clone().map(text), want, "{asset}");
+            assert_eq!(assets[1].id, None, "an id is of its own asset");
         };
         check(r#"{"id":"host$$a","x":{"id":"no"}}"#, Some(r#""host$$a""#));
-        check(r#"{"asset":{"id":"no","deep":[[{}]]},"id":"host$$\u00e9"}"#, Some(r#""host$$\u00e9""#));
+        check(
+            r#"{ "asset": {"id":"no","deep":[[{}]]}, "id" : "host$$\u00e9"}"#,
+            Some(r#""host$$\u00e9""#),
+        );
         check(r#"{"asset":{"id":"no"}}"#, None);
         check(r#"{"id":null}"#, None);
         check(r#"{"id":""}"#, None);
-        check(r#"{"id":7}"#, None);
-        check("{}", None);
-        check("[]", None);
+        check(r#"{"id":["no"]}"#, None);
+        check(r#"[{"id":"no"}]"#, None);
         check("7", None);
     }
 }
