@@ -249,10 +249,6 @@ async fn bare_client(settings: &Settings, keep: Keep<'_>) -> (Vec<bytes::Bytes>,
                     None => break,
                 }
             }
-            if let Some(file) = file {
-                // As durable as what an export leaves.
-                tokio::task::block_in_place(|| file.sync_data().expect("flushed"));
-            }
             std::hint::black_box(hasher.finalize());
             pages
         });

@@ -1,8 +1,8 @@
 //! Memory for pages, used again and again.
 //!
 //! A page is about a megabyte, and thousands come and go on many threads. Given back to the
-//! allocator each time, they leave its heaps several times as large as what is in use (measured:
-//! 80 MiB where 25 are needed), so a [`Buffer`] goes back to a common pool instead.
+//! allocator each time, its heaps grow with the length of a run (measured: 17 MiB more for 300,000
+//! assets than for 10,000, against 8 MiB with the pool), so a [`Buffer`] goes back to a common pool.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;

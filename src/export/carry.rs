@@ -81,7 +81,7 @@ async fn carry(
         let query = query(&plan.request, range.kind);
         let source = world.source.as_ref();
         let tally = range::read(source, &query, job.page_size, range.quota, &mut parts).await?;
-        parts.close().await?;
+        parts.finish().await?;
         claim.range_done(world, range, tally.duplicates).await?;
     }
     Ok(claim.checkpoint)
@@ -193,8 +193,8 @@ impl Parts<'_> {
         OpenPart::begin(world.store.as_ref(), path, range.kind.as_str(), compression).await
     }
 
-    /// Closes the part that is open, if one is, and counts it.
-    async fn close(&mut self) -> Result<()> {
+    /// Finishes the part that is open, if one is, and has the next checkpoint count it.
+    async fn finish(&mut self) -> Result<()> {
         let Some(part) = self.open.take() else { return Ok(()) };
         let file = part.finish().await?;
         debug!(
@@ -204,10 +204,10 @@ impl Parts<'_> {
             file.path,
             file.records
         );
-        // Only now may the checkpoint count the part. A crash between these two writes costs one
-        // repeated part, never a lost or doubled one.
+        // Only now may a checkpoint count the part. A crash before it is saved costs one repeated
+        // part, never a lost or doubled one.
         self.claim.progress(self.range.id).parts.push(file);
-        self.claim.save(self.world).await
+        Ok(())
     }
 }
 
@@ -222,6 +222,10 @@ impl Sink for Parts<'_> {
         self.world.observer.took(n_records);
         let is_full = part.plain_bytes() >= self.job.part_bytes_max;
         self.open = Some(part);
-        if is_full { self.close().await } else { Ok(()) }
+        if !is_full {
+            return Ok(());
+        }
+        self.finish().await?;
+        self.claim.save(self.world).await
     }
 }

@@ -4,6 +4,8 @@
 //! Every page is a task: it is encoded at once, and written when the page before it was. The shard
 //! goes on to its next page meanwhile.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
@@ -107,23 +109,24 @@ impl OpenPart {
     }
 }
 
-/// The records at `spans` in `body` as they go into a file, encoded on a thread that may block.
+/// The records at `spans` in `body` as they go into a file. What takes long is done on a thread that
+/// may block.
 ///
 /// # Errors
 /// [`Kind::Internal`].
 pub(super) async fn encode(
     mut body: Buffer,
-    spans: Vec<std::ops::Range<usize>>,
+    spans: Vec<Range<usize>>,
     compression: Compression,
 ) -> Result<Bytes> {
-    let work = move || {
-        let lines = ndjson::to_lines(&mut body, &spans);
-        Ok(match compression {
-            Compression::None => Bytes::from_owner(body).slice(lines),
-            Compression::Gzip => compress::gzip(&body[lines]).into(),
-        })
-    };
-    joined(tokio::task::spawn_blocking(work)).await
+    let lines = ndjson::to_lines(&mut body, &spans);
+    match compression {
+        Compression::None => Ok(Bytes::from_owner(body).slice(lines)),
+        Compression::Gzip => {
+            let work = move || Ok(compress::gzip(&body[lines]).into());
+            joined(tokio::task::spawn_blocking(work)).await
+        }
+    }
 }
 
 async fn joined<T>(task: JoinHandle<Result<T>>) -> Result<T> {

@@ -15,7 +15,7 @@
 
 pub mod retry;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -293,6 +293,16 @@ async fn read_body(
 /// # Errors
 /// [`Kind::Internal`] if the TLS set-up fails.
 pub fn client(is_loopback: bool) -> Result<reqwest::Client> {
+    // One of each for the process: reading the system's certificates takes longer than a request.
+    static CLIENTS: [OnceLock<reqwest::Client>; 2] = [OnceLock::new(), OnceLock::new()];
+    let shared = &CLIENTS[usize::from(is_loopback)];
+    match shared.get() {
+        Some(client) => Ok(client.clone()),
+        None => new_client(is_loopback).map(|client| shared.get_or_init(|| client).clone()),
+    }
+}
+
+fn new_client(is_loopback: bool) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
