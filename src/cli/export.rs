@@ -191,10 +191,13 @@ fn sentence(manifest: &Manifest, store: &str, layout: &Layout, elapsed_s: f64) -
         ),
     };
     format!(
-        "Exported {} assets ({verdict}) of {} to {store} in {elapsed_s:.1} s: {} files, {}; the manifest is {store}/{}",
+        "Exported {} assets ({verdict}) of {} to {store} in {elapsed_s:.1} s: {}, {}; the manifest is {store}/{}",
         thousands(counts.exported),
         manifest.target,
-        manifest.files.len(),
+        match manifest.files.len() {
+            1 => "1 file".to_owned(),
+            n_files => format!("{n_files} files"),
+        },
         indicatif::HumanBytes(bytes),
         layout.manifest(&manifest.run_id)
     )

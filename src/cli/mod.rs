@@ -22,6 +22,9 @@ use crate::config::{Env, Settings, files, parse};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{self, LogFormat, Terminal};
 
+/// What is logged unless `EASM_LOG` says otherwise: `info` of our own, warnings of libraries.
+const LOG_DEFAULT: &str = "warn,easm_export=info";
+
 /// Done, but the answer is no (contract, section 3).
 const EXIT_ANSWER_IS_NO: u8 = 3;
 
@@ -80,7 +83,7 @@ async fn run(cli: Cli, env: Vec<(String, String)>, terminal: &Terminal) -> Resul
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
         env = env.or(read_env_files()?);
     }
-    telemetry::install(env.get("EASM_LOG").unwrap_or("info"), log_format(&env)?, terminal)?;
+    telemetry::install(env.get("EASM_LOG").unwrap_or(LOG_DEFAULT), log_format(&env)?, terminal)?;
     match cli.command {
         Command::Export(args) => {
             args.check()?;

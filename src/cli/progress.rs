@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::export::{Nobody, Observer};
 use crate::telemetry::Terminal;
@@ -32,9 +32,13 @@ pub fn observer(terminal: &Terminal) -> Arc<dyn Observer> {
         return Arc::new(Nobody);
     }
     let style = ProgressStyle::with_template(
-        "{bar:30} {human_pos}/{human_len} assets, {per_sec:.0}, {eta} left",
+        "{bar:30} {human_pos}/{human_len} assets, {rate}/s, {eta} left",
     )
-    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        // A bar that cannot be drawn is no reason to stop.
+        write!(text, "{:.0}", state.per_sec()).unwrap_or(());
+    });
     let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
     let bar = ProgressBar::with_draw_target(None, target).with_style(style);
     terminal.show_bar(bar.clone());
