@@ -1,4 +1,5 @@
-//! Commits a run: counts again, judges, creates the manifest, cleans up, moves `latest.json`.
+//! Commits a run: counts again and judges, then creates the manifest, cleans up, and moves
+//! `latest.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,50 +19,73 @@ use crate::model::plan::{Plan, Range};
 use crate::model::request::Dataset;
 use crate::store;
 
-/// How often ranges that disagree with their count are read again before that is reported.
+/// How often ranges of which too little came are read again before that is reported.
 pub const REREADS_MAX: u32 = 2;
 
 /// How often `latest.json` is tried when others move it at the same time.
 const LATEST_TRIES_MAX: u32 = 10;
 
-/// Commits the run whose shards are all done.
+/// What was read, and the verdict over it.
+pub(super) struct Judged {
+    counts: Counts,
+    completeness: Completeness,
+    files: Vec<FileEntry>,
+}
+
+/// Counts again and judges the run whose shards are all done. Ranges of which too little came are
+/// read again, [`REREADS_MAX`] times at most.
 ///
 /// # Errors
-/// What source or store failed with. Once the manifest exists the run is complete, and a failure to
-/// tidy up behind it is only logged.
-pub(super) async fn commit(
+/// What source or store failed with.
+pub(super) async fn judge(
     world: &World,
     job: &Arc<Job>,
     plan: &Arc<Plan>,
     mut checkpoints: Checkpoints,
     books: &mut Books,
-) -> Result<Manifest> {
+) -> Result<Judged> {
     let mut n_rereads = 0;
-    let (counts, completeness) = loop {
+    loop {
         let at_end = total(world.source.as_ref(), &job.request).await?;
         let counts = count(plan, &checkpoints, at_end);
-        let verdict = Completeness::judge(
+        let completeness = Completeness::judge(
             counts.exported,
             counts.expected_at_start,
             counts.expected_at_end,
             job.request.max_assets,
         );
-        if verdict != Completeness::Mismatch || n_rereads == REREADS_MAX {
-            break (counts, verdict);
-        }
-        let disagreeing = disagreeing(world, job, plan, &checkpoints).await?;
-        if disagreeing.is_empty() {
-            break (counts, verdict);
+        let short = match completeness {
+            Completeness::Mismatch if n_rereads < REREADS_MAX => {
+                short_ranges(world, job, plan, &checkpoints).await?
+            }
+            _ => Vec::new(),
+        };
+        if short.is_empty() {
+            let files = parts(&checkpoints).cloned().collect();
+            return Ok(Judged { counts, completeness, files });
         }
         n_rereads += 1;
         warn!(
             run.id = %books.run_id(),
-            "Fewer assets came than the service counts; reading {} ranges again",
-            disagreeing.len()
+            "Fewer assets came than the service counts; reading {} of {} ranges again",
+            short.len(),
+            plan.ranges().count()
         );
-        checkpoints = carry::all(world, job, plan, disagreeing, books).await?;
-    };
+        checkpoints = carry::all(world, job, plan, short, books).await?;
+    }
+}
 
+/// Creates the manifest, which completes the run, and does what follows from it.
+///
+/// # Errors
+/// What the store failed with before the manifest existed. A failure behind it is only logged.
+pub(super) async fn seal(
+    world: &World,
+    job: &Job,
+    judged: Judged,
+    books: &mut Books,
+) -> Result<Manifest> {
+    let Judged { counts, completeness, files } = judged;
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
         run_id: books.run_id().clone(),
@@ -75,7 +99,7 @@ pub(super) async fn commit(
         finished_at: world.clock.now(),
         counts: BTreeMap::from([(Dataset::Assets.as_str().to_owned(), counts)]),
         completeness,
-        files: parts(&checkpoints).cloned().collect(),
+        files,
         tool: Tool::this(),
     };
     let path = job.layout().manifest(books.run_id());
@@ -87,25 +111,17 @@ pub(super) async fn commit(
         manifest.run_id,
         manifest.files.len()
     );
-    if let Err(err) = tidy_up(world, job, &manifest, path, books).await {
-        warn!(run.id = %manifest.run_id, "The run is complete, but tidying up failed: {err}");
+    let warn_of = |step: &str, done: Result<()>| {
+        if let Err(err) = done {
+            warn!(run.id = %manifest.run_id, "The run is complete, but could not {step}: {err}");
+        }
+    };
+    warn_of("delete parts that do not count", delete_strays(world, job, &manifest).await);
+    if job.is_own_request && completeness.is_whole() {
+        warn_of("move latest.json", move_latest(world, job, &manifest, &path).await);
     }
+    warn_of("say so in run.json", books.complete(world, path).await);
     Ok(manifest)
-}
-
-/// What follows from a manifest: strays go, `latest.json` moves, `run.json` says so.
-async fn tidy_up(
-    world: &World,
-    job: &Job,
-    manifest: &Manifest,
-    path: String,
-    books: &mut Books,
-) -> Result<()> {
-    delete_strays(world, job, manifest).await?;
-    if job.is_own_request && manifest.completeness.is_whole() {
-        move_latest(world, job, manifest, &path).await?;
-    }
-    books.complete(world, path).await
 }
 
 fn parts(checkpoints: &Checkpoints) -> impl Iterator<Item = &FileEntry> {
@@ -129,7 +145,7 @@ fn count(plan: &Plan, checkpoints: &Checkpoints, at_end: u64) -> Counts {
 }
 
 /// Numbers of the ranges of which fewer assets came than the service counts now.
-async fn disagreeing(
+async fn short_ranges(
     world: &World,
     job: &Job,
     plan: &Plan,

@@ -1,6 +1,6 @@
 //! The engine: moves pages from a [`Source`] to parts in a [`Store`] and keeps the books.
 //!
-//! `open -> plan -> carry every shard -> commit`
+//! `open -> plan -> carry every shard -> judge -> seal`
 //!
 //! # Invariants
 //! - A saved checkpoint never counts a part that is not durable.
@@ -88,8 +88,8 @@ pub struct Job {
     pub part_bytes_max: u64,
 }
 
-/// Carries one run from its opening to its commit. When `interrupt` completes first, the run ends
-/// as failed and nothing of it counts.
+/// Carries one run from its opening to its commit. When `interrupt` completes before everything is
+/// read, the run ends as failed and nothing of it counts; after that the commit is not held up.
 ///
 /// # Errors
 /// What ended the run; its `run.json` says the same. [`Kind::Interrupted`] after `interrupt`.
@@ -98,11 +98,16 @@ pub async fn run(world: &World, job: Job, interrupt: impl Future<Output = ()>) -
     let mut books = Books::open(world, &job, fastrand::u32(..)).await?;
     let run_id = books.run_id().clone();
     info!(run.id = %run_id, target = job.target, "Opened run {run_id} of target {}", job.target);
-    let outcome = tokio::select! {
-        outcome = work(world, &job, &mut books) => outcome,
+    let read = tokio::select! {
+        read = read(world, &job, &mut books) => read,
         () = interrupt => Err(interrupted(&run_id)),
     };
-    match outcome {
+    // Not to be interrupted: whoever asks for that must know whether there is a manifest.
+    let sealed = match read {
+        Ok(read) => commit::seal(world, &job, read, &mut books).await,
+        Err(err) => Err(err),
+    };
+    match sealed {
         Ok(manifest) => Ok(manifest),
         Err(err) => {
             books.fail(world, &err).await;
@@ -111,11 +116,12 @@ pub async fn run(world: &World, job: Job, interrupt: impl Future<Output = ()>) -
     }
 }
 
-async fn work(world: &World, job: &Arc<Job>, books: &mut Books) -> Result<Manifest> {
+/// Plans, reads everything, and judges what came.
+async fn read(world: &World, job: &Arc<Job>, books: &mut Books) -> Result<commit::Judged> {
     let plan = Arc::new(plan::make(world, job, books.run_id()).await?);
     books.planned(world, &plan).await?;
     let checkpoints = carry::all(world, job, &plan, Vec::new(), books).await?;
-    commit::commit(world, job, &plan, checkpoints, books).await
+    commit::judge(world, job, &plan, checkpoints, books).await
 }
 
 fn interrupted(run_id: &RunId) -> Error {

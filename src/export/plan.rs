@@ -5,7 +5,7 @@ use tracing::info;
 
 use super::source::{Cut, Query, Source};
 use super::{Job, World};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::asset::KindCut;
 use crate::model::plan::{Plan, Range, deal};
@@ -22,32 +22,58 @@ pub struct Census {
     pub by_kind: Vec<(KindCut, u64)>,
 }
 
+/// How often a census is taken while its counts contradict each other. An inventory that moves
+/// between two counts does not do so three times in a row.
+const CENSUSES_MAX: u32 = 3;
+
 /// Counts what `request` asks for, without regard to `maxAssets`.
 ///
 /// When all kinds are asked for, their counts are held against the total without a kind. A rest
 /// means that there are kinds without a name here: it is counted as one more.
 ///
 /// # Errors
-/// What the service finally failed with.
+/// What the service finally failed with; [`Kind::BadRequest`] if the kinds add up to more than the
+/// total, again and again.
 pub async fn census(source: &dyn Source, request: &Request) -> Result<Census> {
     let count_cut = |cut| async move { Ok((cut, source.count(&query(request, cut)).await?)) };
-    let of_kinds = request.kinds.iter().map(|kind| count_cut(KindCut::Only(*kind)));
-    let of_kinds = future::try_join_all(of_kinds);
+    let count_kinds =
+        || future::try_join_all(request.kinds.iter().map(|kind| count_cut(KindCut::Only(*kind))));
     if !request.wants_all_kinds() {
-        let by_kind = of_kinds.await?;
+        let by_kind = count_kinds().await?;
         return Ok(Census { total: by_kind.iter().map(|(_, n)| n).sum(), by_kind });
     }
     let everything = whole(request);
-    let (total, mut by_kind) = future::try_join(source.count(&everything), of_kinds).await?;
-    let named: u64 = by_kind.iter().map(|(_, n)| n).sum();
-    if total > named {
-        let (cut, n_other) = count_cut(KindCut::Other).await?;
-        // None: the inventory grew between two counts.
-        if n_other > 0 {
-            by_kind.push((cut, n_other));
+    let mut n_censuses = 0;
+    loop {
+        n_censuses += 1;
+        let (total, mut by_kind) =
+            future::try_join(source.count(&everything), count_kinds()).await?;
+        let named: u64 = by_kind.iter().map(|(_, n)| n).sum();
+        if named > total {
+            if n_censuses == CENSUSES_MAX {
+                return Err(overlapping(named, total));
+            }
+            continue;
         }
+        if total > named {
+            let (cut, n_other) = count_cut(KindCut::Other).await?;
+            // None: the inventory moved between two counts.
+            if n_other > 0 {
+                by_kind.push((cut, n_other));
+            }
+        }
+        return Ok(Census { total, by_kind });
     }
-    Ok(Census { total, by_kind })
+}
+
+/// Kinds that add up to more than the whole overlap: reading them would double assets.
+fn overlapping(named: u64, total: u64) -> Error {
+    Error::new(Kind::BadRequest, "count assets")
+        .because(format!(
+            "the kinds add up to {named} assets, but the whole is {total}: the service does not \
+             narrow the filter by kind"
+        ))
+        .advise("write the filter without OR, for example with in (...)")
 }
 
 /// Counts what `request` asks for in as few requests as possible.

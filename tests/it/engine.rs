@@ -81,7 +81,7 @@ fn job() -> Job {
     }
 }
 
-async fn export(source: Hosts, store: Arc<dyn Store>) -> Result<Manifest> {
+async fn export(source: impl Source + 'static, store: Arc<dyn Store>) -> Result<Manifest> {
     let world = World {
         source: Arc::new(source),
         store,
@@ -115,6 +115,28 @@ async fn a_range_that_came_short_is_read_again() {
         assert_eq!(store.list("contoso/assets/").await.unwrap(), listed);
         assert!(listed.iter().all(|path| path.contains(&format!("part-0-{}-", n_short + 1))));
     }
+}
+
+/// A service that does not understand how the filter was narrowed: everything is of every kind.
+struct Unnarrowed;
+
+#[async_trait]
+impl Source for Unnarrowed {
+    async fn count(&self, _query: &Query) -> Result<u64> {
+        Ok(10)
+    }
+
+    async fn page(&self, _query: &Query, _cursor: Option<&str>, _size: u32) -> Result<Page> {
+        panic!("nothing may be read that would come eight times");
+    }
+}
+
+#[tokio::test]
+async fn kinds_that_overlap_are_refused_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FolderStore::new(folder.path());
+    let err = export(Unnarrowed, Arc::new(store)).await.unwrap_err();
+    assert!(err.to_string().contains("add up to 80 assets"), "{err}");
 }
 
 #[tokio::test]
