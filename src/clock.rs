@@ -120,6 +120,11 @@ impl Budget {
         Self { deadline: Instant::now() + duration }
     }
 
+    /// What is left.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Whether a wait of `pause` would still leave time to use.
     pub fn allows(&self, pause: Duration) -> bool {
         Instant::now() + pause < self.deadline

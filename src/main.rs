@@ -10,13 +10,11 @@ fn main() -> ExitCode {
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("the first and only provider");
-    // What is not Unicode is no setting of ours.
-    let env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(easm_export::cli::main(std::env::args_os(), env.collect()));
+            let code =
+                runtime.block_on(easm_export::cli::main(std::env::args_os(), std::env::vars_os()));
             // Files that are being written are closed and removed, but a thread that hangs in a
             // system call must not keep the process.
             runtime.shutdown_timeout(SHUTDOWN_SECONDS_MAX);

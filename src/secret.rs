@@ -34,7 +34,9 @@ impl Secret {
         let known = registry.iter().any(|other| other.expose_secret() == secret.expose());
         if !known {
             if registry.len() == SECRETS_MAX {
-                registry.pop_front();
+                // The oldest that nobody holds any more, else the oldest.
+                let dead = registry.iter().position(|old| Arc::strong_count(old) == 1);
+                registry.remove(dead.unwrap_or(0));
             }
             registry.push_back(Arc::clone(&secret.0));
         }

@@ -32,6 +32,9 @@ pub const ARM_SCOPE: &str = "https://management.azure.com/.default";
 /// A token is replaced when it has less than this to live, or half of its life if that is less.
 pub const REFRESH_SECONDS: u64 = 300;
 
+/// How long a token that could not be replaced early is used without asking again, in milliseconds.
+const ASK_AGAIN_MS: i64 = 30_000;
+
 /// Longest wait for a token, retries included.
 pub const TOKEN_SECONDS_MAX: u64 = 60;
 
@@ -41,7 +44,7 @@ const OPERATION: &str = "get a token";
 #[derive(Debug, Clone)]
 pub struct Identity {
     credential: Credential,
-    /// Held so that it stays in the registry of secrets as long as it is used.
+    /// Held, since the registry of secrets forgets first what nobody holds.
     _identity_header: Option<Secret>,
 }
 
@@ -159,9 +162,13 @@ impl Bearer for Tokens {
         }
         match (self.fetch(&mut state).await, last) {
             (Ok(value), _) => Ok(value),
-            // Asking early failed, but the old token is still good.
+            // Asking early failed, but the old token is still good. Whoever comes next does not
+            // wait for the same failure again.
             (Err(err), Some(token)) if now < token.expires_at => {
                 debug!("{err}; using the last token until it expires");
+                let again_at = Timestamp::from_unix_ms(now.unix_ms() + ASK_AGAIN_MS);
+                let refresh_at = again_at.unwrap_or(token.expires_at).min(token.expires_at);
+                state.last = Some(Token { refresh_at, ..token.clone() });
                 Ok(token.value)
             }
             (Err(err), _) => Err(err),

@@ -3,14 +3,21 @@
 //! The export is a process of its own with nothing but settings that point at the simulator: the
 //! very command a user types, which cannot know what it talks to.
 
-use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
-use super::{interrupt, print, simulate, thousands};
+use clap::value_parser;
+
+use super::simulate::ASSETS_MAX;
+use super::{interrupt, interrupted, print, simulate, thousands};
+use crate::config::{StoreUrl, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::Manifest;
 use crate::model::request::Dataset;
 use crate::sim::Options;
+
+/// How long an interrupted export may tidy up.
+const INTERRUPTED_SECONDS_MAX: u64 = 10;
 
 /// Flags of `demo`.
 #[derive(clap::Args)]
@@ -19,7 +26,7 @@ pub struct Args {
     #[arg(long, value_name = "URL", default_value = "./exports")]
     store: String,
     /// Assets in the made-up inventory.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u64).range(..=ASSETS_MAX))]
     assets: u64,
     /// Everything made up follows from this number.
     #[arg(long, default_value_t = 1)]
@@ -34,6 +41,7 @@ pub struct Args {
 /// # Errors
 /// [`Kind::Config`] if the port is taken; an export that fails says why itself.
 pub(super) async fn run(args: Args) -> Result<u8> {
+    let StoreUrl::Folder(folder) = parse::store_url("--store", &args.store)?;
     let options =
         Options { assets: args.assets, seed: args.seed, port: args.port, ..Options::default() };
     let simulator = simulate::start(options).await?;
@@ -43,7 +51,8 @@ pub(super) async fn run(args: Args) -> Result<u8> {
     let program = std::env::current_exe().map_err(|err| failed(err.to_string()))?;
     let mut command = tokio::process::Command::new(program);
     command
-        .args(["--no-env-files", "export", "--json", "--store", &args.store])
+        .args(["--no-env-files", "export", "--json", "--store"])
+        .arg(&folder)
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
@@ -55,12 +64,17 @@ pub(super) async fn run(args: Args) -> Result<u8> {
     // No filter: a demo shows everything there is.
     command.env("EASM_LOG", "warn").env("EASM_FILTER", "").envs(simulator.settings());
     let child = command.spawn().map_err(|err| failed(err.to_string()))?;
+    let export = child.wait_with_output();
+    tokio::pin!(export);
     let output = tokio::select! {
-        output = child.wait_with_output() => output.map_err(|err| failed(err.to_string()))?,
+        output = &mut export => output,
         () = interrupt() => {
-            return Err(Error::new(Kind::Interrupted, "demo").because("interrupted"));
+            // Ctrl-C reached the export too: it tidies up and says so itself.
+            let limit = Duration::from_secs(INTERRUPTED_SECONDS_MAX);
+            tokio::time::timeout(limit, export).await.map_err(|_elapsed| interrupted())?
         }
     };
+    let output = output.map_err(|err| failed(err.to_string()))?;
     simulator.stop().await;
     let code = output.status.code().and_then(|code| u8::try_from(code).ok());
     let manifest = match serde_json::from_slice::<Manifest>(&output.stdout) {
@@ -68,13 +82,20 @@ pub(super) async fn run(args: Args) -> Result<u8> {
         // It said on stderr why.
         Err(_) => return Ok(code.filter(|code| *code != 0).unwrap_or(1)),
     };
-    print(text(&args.store, &manifest).as_bytes())?;
+    print(text(&folder.to_string_lossy(), &manifest).as_bytes())?;
     Ok(code.unwrap_or(1))
 }
 
 /// What lies where, and what to try next.
 fn text(store: &str, manifest: &Manifest) -> String {
+    // Written so that a shell takes the whole path for one word.
     let store = store.trim_end_matches('/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let in_sql = store.replace('\'', "''");
+    let store = match store.chars().all(is_plain) {
+        true => store.to_owned(),
+        false => format!("'{}'", store.replace('\'', "'\\''")),
+    };
     let counts = &manifest.counts[Dataset::Assets.as_str()];
     let (target, run_id) = (&manifest.target, &manifest.run_id);
     let kinds: Vec<String> = counts
@@ -82,24 +103,20 @@ fn text(store: &str, manifest: &Manifest) -> String {
         .iter()
         .map(|(kind, n_assets)| format!("{kind} {}", thousands(*n_assets)))
         .collect();
-    let parts = format!("{store}/{target}/assets/date={}/run={run_id}", run_id.date());
-    let example = match Path::new(store).is_absolute() || store.starts_with('.') {
-        true => parts.clone(),
-        false => format!("./{parts}"),
-    };
+    let parts = format!("{target}/assets/date={}/run={run_id}", run_id.date());
     format!(
         "\
 Exported {assets} made-up assets from the simulator, {completeness}: {kinds}.
 
   newest run   {store}/{target}/latest.json
   manifest     {store}/{target}/runs/{run_id}/manifest.json
-  data files   {parts}/kind=*/part-*.ndjson.gz
+  data files   {store}/{parts}/kind=*/part-*.ndjson.gz
 
 Try next:
 
   jq '.counts' {store}/{target}/runs/{run_id}/manifest.json
-  gzip -cd {example}/kind=host/*.gz | jq -r '[.name, .state, .createdDate] | @tsv' | head
-  duckdb -c \"SELECT kind, state, count(*) AS n FROM read_json('{example}/*/*.ndjson.gz', \
+  gzip -cd {store}/{parts}/kind=host/*.gz | jq -r '[.name, .state, .createdDate] | @tsv' | head
+  duckdb -c \"SELECT kind, state, count(*) AS n FROM read_json('{in_sql}/{parts}/*/*.ndjson.gz', \
 columns={{kind: 'VARCHAR', state: 'VARCHAR'}}, maximum_object_size=67108864) GROUP BY ALL \
 ORDER BY n DESC\"
 

@@ -14,11 +14,13 @@ mod simulate;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::sync::watch;
 
 use crate::app::Target;
-use crate::config::{Env, Settings, files, parse};
+use crate::config::{Env, Settings, files, names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{self, LogFormat, Terminal};
 
@@ -59,7 +61,11 @@ enum Command {
 }
 
 /// Runs the command that `args` names in the environment `env`, and gives its exit code.
-pub async fn main(args: impl IntoIterator<Item = OsString>, env: Vec<(String, String)>) -> u8 {
+pub async fn main(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> u8 {
+    listen_for_signals();
     let terminal = Terminal::default();
     let outcome = match Cli::try_parse_from(args) {
         Ok(cli) => run(cli, env, &terminal).await,
@@ -77,11 +83,17 @@ pub async fn main(args: impl IntoIterator<Item = OsString>, env: Vec<(String, St
     }
 }
 
-async fn run(cli: Cli, env: Vec<(String, String)>, terminal: &Terminal) -> Result<u8> {
-    let mut env = Env::new(env);
+async fn run(
+    cli: Cli,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    terminal: &Terminal,
+) -> Result<u8> {
+    let mut env = Env::of_process(env)?;
     let needs_settings = matches!(cli.command, Command::Export(_) | Command::Query(_));
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
-        env = env.or(read_env_files()?);
+        let files = read_env_files()?;
+        refuse_platform_names(&env, &files)?;
+        env = env.or(files);
     }
     telemetry::install(env.get("EASM_LOG").unwrap_or(LOG_DEFAULT), log_format(&env)?, terminal)?;
     match cli.command {
@@ -132,6 +144,19 @@ fn read_env_files() -> Result<Vec<(String, String)>> {
     Ok(Vec::from_iter(std::collections::BTreeMap::from_iter(vars)))
 }
 
+/// What the platform sets is read by libraries in the environment itself, so in a file it would have
+/// no effect.
+fn refuse_platform_names(env: &Env, files: &[(String, String)]) -> Result<()> {
+    let is_platform = |name: &str| names::PLATFORM.contains(&name) && name != "AZURE_CLIENT_ID";
+    let idle = files.iter().find(|(name, _)| is_platform(name) && env.get(name).is_none());
+    match idle {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::new(Kind::Config, format!("read {name}"))
+            .because("in a file it has no effect")
+            .advise("export it in the environment, as the platform does")),
+    }
+}
+
 fn log_format(env: &Env) -> Result<LogFormat> {
     match env.get("EASM_LOG_FORMAT") {
         None | Some("text") => Ok(LogFormat::Text),
@@ -165,8 +190,24 @@ fn usage(err: &clap::Error, terminal: &Terminal) -> u8 {
     }
 }
 
-/// Completes when the user (Ctrl-C) or the system asks this process to end.
-async fn interrupt() {
+/// Whether this process was asked to end.
+static INTERRUPTED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
+/// Notes from now on that the user (Ctrl-C) or the system asks this process to end. Whoever asks
+/// twice does not want to wait: the second time it ends at once.
+fn listen_for_signals() {
+    tokio::spawn(async {
+        loop {
+            signal().await;
+            if INTERRUPTED.send_replace(true) {
+                std::process::exit(Kind::Interrupted.facts().exit_code.into());
+            }
+        }
+    });
+}
+
+/// Completes at the next signal to end.
+async fn signal() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {
             // Without a handler Ctrl-C ends the process anyway.
@@ -189,12 +230,22 @@ async fn interrupt() {
     }
 }
 
+/// Completes when this process was asked to end.
+async fn interrupt() {
+    let mut interrupted = INTERRUPTED.subscribe();
+    interrupted.wait_for(|is_so| *is_so).await.map(drop).expect("the sender is never dropped");
+}
+
 /// `work`, unless the user interrupts it.
 async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         outcome = work => outcome,
-        () = interrupt() => Err(Error::new(Kind::Interrupted, "stop").because("interrupted")),
+        () = interrupt() => Err(interrupted()),
     }
+}
+
+fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "stop").because("interrupted").advise("start the command again")
 }
 
 /// Signs in and gets the target ready, unless interrupted.

@@ -77,10 +77,15 @@ async fn read(
         // The last page asks for what is left only, so that the cursor stands where printing ends.
         let size = page_size.min(u32::try_from(left).unwrap_or(u32::MAX));
         let page = source.page(query, mark.as_deref(), size).await?;
-        for asset in &page.assets {
+        let fits = usize::try_from(left).unwrap_or(usize::MAX);
+        for asset in page.assets.iter().take(fits) {
             output.add(&page.body[asset.span.clone()])?;
         }
-        left = left.saturating_sub(page.assets.len() as u64);
+        if page.assets.len() > fits {
+            // A longer page than was asked for. Going on before it repeats some, and loses none.
+            return Ok((Some(mark.unwrap_or_else(|| "*".to_owned())), page.total));
+        }
+        left -= page.assets.len() as u64;
         let Some(next) = page.next else { return Ok((None, page.total)) };
         if left == 0 {
             return Ok((Some(next), page.total));

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
+use clap::value_parser;
+
 use super::{interrupt, print};
 use crate::error::{Error, Kind, Result};
 use crate::sim::{Options, Running, Simulator};
+
+/// Largest inventory that is made up: what is known of each asset stays in memory, some 40 bytes.
+pub(super) const ASSETS_MAX: u64 = 20_000_000;
+
+/// Largest mean size of a made-up asset: a page of a hundred still fits into what is read at once.
+const ASSET_BYTES_MAX: i64 = 256 << 10;
 
 /// What a simulator is started with.
 #[derive(clap::Args)]
@@ -13,11 +21,11 @@ pub struct Args {
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
     /// Assets in the made-up inventory.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u64).range(..=ASSETS_MAX))]
     assets: u64,
     /// Mean size of an asset, in bytes.
-    #[arg(long, default_value_t = 2048)]
-    asset_bytes: usize,
+    #[arg(long, default_value_t = 2048, value_parser = value_parser!(u32).range(..=ASSET_BYTES_MAX))]
+    asset_bytes: u32,
     /// Everything made up follows from this number.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -41,7 +49,7 @@ impl Args {
         Ok(Options {
             port: self.port,
             assets: self.assets,
-            asset_bytes: self.asset_bytes,
+            asset_bytes: self.asset_bytes as usize,
             seed: self.seed,
             latency: Duration::from_millis(self.latency_ms),
             fault_rate: self.faults,

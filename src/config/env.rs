@@ -1,8 +1,10 @@
 //! The environment as a value.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use super::names;
+use crate::error::{Error, Kind, Result};
 
 /// Names and values of settings, from wherever they came.
 #[derive(Clone, Default)]
@@ -14,6 +16,29 @@ impl Env {
     /// An environment of these names and values.
     pub fn new(vars: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { vars: vars.into_iter().collect() }
+    }
+
+    /// The environment of a process.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if a setting of ours is not Unicode: read as absent, its default would be
+    /// exported in its place.
+    pub fn of_process(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self> {
+        let mut env = Self::default();
+        for (name, value) in vars {
+            // A name that is not Unicode is none of ours.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(env.vars.insert(name, value)),
+                Err(_) if names::is_ours(&name) => {
+                    return Err(Error::new(Kind::Config, format!("read {name}"))
+                        .because("its value is not Unicode")
+                        .advise("write it in UTF-8"));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(env)
     }
 
     /// Adds names and values; what is already there wins.

@@ -48,6 +48,15 @@ pub fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)
 }
 
+/// Whether `name` means something to this program, whoever made it up.
+pub fn is_ours(name: &str) -> bool {
+    let is_fallback = KNOWN.iter().any(|known| fallback(known) == Some(name));
+    name.starts_with("EASM_") || is_fallback || PLATFORM.contains(&name)
+}
+
+/// Names that only the platform sets, in the environment itself: libraries read them there.
+pub const PLATFORM: &[&str] = &["AZURE_CLIENT_ID", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"];
+
 /// The name of the Python helper `mdeasm`, or of the Azure SDKs, that is read when `name` is not
 /// set.
 pub fn fallback(name: &str) -> Option<&'static str> {

@@ -100,6 +100,7 @@ pub fn compression(name: &str, text: &str) -> Result<Compression> {
 /// # Errors
 /// A refusal of `@saved:`, which this version cannot resolve.
 pub fn filter(name: &str, text: &str) -> Result<String> {
+    let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let filter = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     if filter.starts_with("@saved:") {
@@ -116,7 +117,7 @@ pub fn filter(name: &str, text: &str) -> Result<String> {
 /// A refusal, which does not quote a URL that may hold a secret.
 pub fn service_url(name: &str, text: &str) -> Result<Url> {
     const ALLOWED: &str = "an https:// URL without user, query or fragment (http:// on loopback)";
-    let mut url = Url::parse(text).map_err(|_| refuse(name, ALLOWED, text))?;
+    let mut url = Url::parse(text).map_err(|_| refuse(name, ALLOWED, "(not a URL)"))?;
     let holds_more = !url.username().is_empty()
         || url.password().is_some()
         || url.query().is_some()
@@ -139,6 +140,16 @@ pub fn service_url(name: &str, text: &str) -> Result<Url> {
 /// A refusal; a URL with a query (a SAS) is not quoted.
 pub fn store_url(name: &str, text: &str) -> Result<StoreUrl> {
     const ALLOWED: &str = "a folder's path or a file:/// URL";
+    if text.is_empty() {
+        return Err(refuse(name, ALLOWED, text));
+    }
+    // A connection string, or a blob URL without its scheme, would become a folder of that name.
+    let lower = text.to_ascii_lowercase();
+    let credentials = ["accountkey=", "sharedaccess", "sig=", "blob.core."];
+    if !lower.contains("://") && credentials.iter().any(|part| lower.contains(part)) {
+        let allowed = "a folder's path; keys and signatures are never used";
+        return Err(refuse(name, allowed, "(what looks like a key or a signature)"));
+    }
     if !text.contains("://") {
         return Ok(StoreUrl::Folder(PathBuf::from(text)));
     }
@@ -200,6 +211,16 @@ mod tests {
         let url = "https://a.blob.core.windows.net/c?sv=1&sig=canary";
         let err = store_url("--store", url).expect_err("a SAS").to_string();
         assert!(!err.contains("canary"), "{err}");
+        for text in [
+            "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=canary",
+            "a.blob.core.windows.net/c?sig=canary",
+            "",
+        ] {
+            let err = store_url("--store", text).expect_err("no folder").to_string();
+            assert!(!err.contains("canary"), "{err}");
+        }
+        let err = service_url("EASM_ARM_URL", "https://user:canary@h:99999").expect_err("no URL");
+        assert!(!err.to_string().contains("canary"), "{err}");
         assert!(matches!(store_url("--store", "file:///tmp/x"), Ok(StoreUrl::Folder(_))));
         assert!(store_url("--store", "s3://bucket").is_err());
     }

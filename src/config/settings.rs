@@ -73,6 +73,12 @@ impl Settings {
     /// # Errors
     /// [`Kind::Config`], naming the setting, what is allowed and what was found.
     pub fn read(env: &Env) -> Result<Self> {
+        // Registered before anything can fail, so that nothing that fails can print them.
+        for name in ["EASM_CLIENT_SECRET", "IDENTITY_HEADER"] {
+            if let Some(value) = env.get(name) {
+                Secret::new(value.to_owned());
+            }
+        }
         refuse_unknown(env)?;
         refuse_targets(env)?;
         let [tenant_id, subscription_id, resource_group, workspace] = required(env)?;
@@ -219,23 +225,35 @@ fn region(text: &str) -> Result<String> {
 
 fn credential(env: &Env) -> Result<Credential> {
     const ALLOWED: &str = "managed-identity, the only credential of this version";
-    // Registered before anything can fail, so that nothing that fails can print it.
-    let client_secret = env.get("EASM_CLIENT_SECRET").map(|value| Secret::new(value.to_owned()));
     let wanted = env.get("EASM_CREDENTIAL").unwrap_or("auto");
-    let has_secret = client_secret.is_some() || env.get("EASM_CLIENT_SECRET_NAME").is_some();
+    let secrets = ["EASM_CLIENT_SECRET", "EASM_CLIENT_SECRET_NAME"];
+    let secret = secrets.into_iter().find(|name| env.get(name).is_some());
+    let (endpoint, header) = (env.get("IDENTITY_ENDPOINT"), env.get("IDENTITY_HEADER"));
+    if endpoint.is_some() != header.is_some() {
+        return Err(Error::new(Kind::Config, "choose a credential")
+            .because("of IDENTITY_ENDPOINT and IDENTITY_HEADER only one is set")
+            .advise("set both, as the platform does, or neither"));
+    }
     match wanted {
         "managed-identity" => {}
-        "auto" if has_secret => {
-            return Err(parse::refuse("EASM_CREDENTIAL", ALLOWED, "client-secret"));
-        }
-        "auto" if env.get("IDENTITY_ENDPOINT").is_some() => {}
         "auto" => {
-            return Err(Error::new(Kind::Config, "choose a credential")
-                .because("no managed identity endpoint is offered here (IDENTITY_ENDPOINT)")
-                .advise(
-                    "run where the platform offers a managed identity, or try \
-                     `easm-export demo`, which needs none",
-                ));
+            if let Some(name) = secret {
+                let found = names::fallback(name).filter(|_| env.raw(name).is_none());
+                return Err(Error::new(Kind::Config, "choose a credential")
+                    .because(format!(
+                        "{} asks for a client secret, which this version cannot sign in with",
+                        found.unwrap_or(name)
+                    ))
+                    .advise("set EASM_CREDENTIAL=managed-identity"));
+            }
+            if endpoint.is_none() {
+                return Err(Error::new(Kind::Config, "choose a credential")
+                    .because("no managed identity endpoint is offered here (IDENTITY_ENDPOINT)")
+                    .advise(
+                        "on a virtual machine set EASM_CREDENTIAL=managed-identity; elsewhere try \
+                         `easm-export demo`, which needs none",
+                    ));
+            }
         }
         other => return Err(parse::refuse("EASM_CREDENTIAL", ALLOWED, other)),
     }
@@ -300,6 +318,7 @@ mod tests {
         ("EASM_RESOURCE_GROUP", "rg-easm"),
         ("EASM_WORKSPACE", "contoso"),
         ("IDENTITY_ENDPOINT", "http://127.0.0.1/msi/token"),
+        ("IDENTITY_HEADER", "a-made-up-identity-header"),
     ];
 
     fn read(changes: &[(&str, &str)]) -> Result<Settings> {
@@ -392,6 +411,26 @@ mod tests {
         check(&[("EASM_IDENTITY_CLIENT_ID", "a"), ("AZURE_CLIENT_ID", "z")], Some("a"));
         check(&[("AZURE_CLIENT_ID", "z")], Some("z"));
         check(&[("EASM_IDENTITY_CLIENT_ID", ""), ("AZURE_CLIENT_ID", "z")], None);
+    }
+
+    #[test]
+    fn what_this_version_cannot_sign_in_with_is_named_by_its_cause() {
+        let check = |changes: &[(&str, &str)], words: &str| {
+            let err = read(changes).expect_err("no credential").to_string();
+            assert!(err.contains(words) && !err.contains("a-made-up-client-secret"), "{err}");
+        };
+        check(&[("CLIENT_SECRET", "a-made-up-client-secret")], ": CLIENT_SECRET asks for");
+        check(
+            &[("EASM_CLIENT_SECRET", "a-made-up-client-secret")],
+            ": EASM_CLIENT_SECRET asks for",
+        );
+        check(&[("EASM_CLIENT_SECRET_NAME", "n")], ": EASM_CLIENT_SECRET_NAME asks for");
+        check(&[("IDENTITY_HEADER", "")], "only one is set");
+        let neither = [("IDENTITY_HEADER", ""), ("IDENTITY_ENDPOINT", "")];
+        check(&neither, "EASM_CREDENTIAL=managed-identity");
+        let both =
+            [("CLIENT_SECRET", "a-made-up-client-secret"), ("EASM_CREDENTIAL", "managed-identity")];
+        assert!(read(&both).is_ok());
     }
 
     #[test]

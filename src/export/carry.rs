@@ -55,7 +55,7 @@ pub(super) async fn all(
                 books.progressed(world, &checkpoints).await?;
             }
             Err(err) => {
-                // Waited for, so that no part of theirs is in work any more when the run ends.
+                // Waited for, so that none of them saves anything any more when the run ends.
                 shards.shutdown().await;
                 return Err(err);
             }
@@ -80,7 +80,7 @@ async fn carry(
         let mut parts = Parts { world, job, claim: &mut claim, range, open: None };
         let query = query(&plan.request, range.kind);
         let source = world.source.as_ref();
-        let tally = range::read(source, &query, job.page_size, range.quota, &mut parts).await?;
+        let tally = range::read(source, &query, job.page_size, range, &mut parts).await?;
         parts.finish().await?;
         claim.range_done(world, range, tally.duplicates).await?;
     }

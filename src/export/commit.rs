@@ -19,7 +19,7 @@ use crate::model::plan::{Plan, Range};
 use crate::model::request::Dataset;
 use crate::store;
 
-/// How often ranges of which too little came are read again before that is reported.
+/// How often ranges that disagree with their count are read again before that is reported.
 pub const REREADS_MAX: u32 = 2;
 
 /// How often `latest.json` is tried when others move it at the same time.
@@ -32,8 +32,8 @@ pub(super) struct Judged {
     files: Vec<FileEntry>,
 }
 
-/// Counts again and judges the run whose shards are all done. Ranges of which too little came are
-/// read again, [`REREADS_MAX`] times at most.
+/// Counts again and judges the run whose shards are all done. Ranges that disagree with their count
+/// are read again, [`REREADS_MAX`] times at most.
 ///
 /// # Errors
 /// What source or store failed with.
@@ -54,24 +54,26 @@ pub(super) async fn judge(
             counts.expected_at_end,
             job.request.max_assets,
         );
-        let short = match completeness {
-            Completeness::Mismatch if n_rereads < REREADS_MAX => {
-                short_ranges(world, job, plan, &checkpoints).await?
-            }
-            _ => Vec::new(),
-        };
-        if short.is_empty() {
-            let files = parts(&checkpoints).cloned().collect();
+        let files = parts(&checkpoints).cloned().collect();
+        if completeness != Completeness::Mismatch {
+            return Ok(Judged { counts, completeness, files });
+        }
+        let disagreeing = disagreeing(world, job, plan, &checkpoints).await?;
+        if disagreeing.is_empty() && plan.is_limited() {
+            // Every range gave what it was to give, so the inventory shrank below a quota.
+            return Ok(Judged { counts, completeness: Completeness::Limited, files });
+        }
+        if disagreeing.is_empty() || n_rereads == REREADS_MAX {
             return Ok(Judged { counts, completeness, files });
         }
         n_rereads += 1;
         warn!(
             run.id = %books.run_id(),
-            "Fewer assets came than the service counts; reading {} of {} ranges again",
-            short.len(),
+            "What came and what the service counts disagree; reading {} of {} ranges again",
+            disagreeing.len(),
             plan.ranges().count()
         );
-        checkpoints = carry::all(world, job, plan, short, books).await?;
+        checkpoints = carry::all(world, job, plan, disagreeing, books).await?;
     }
 }
 
@@ -103,7 +105,7 @@ pub(super) async fn seal(
         tool: Tool::this(),
     };
     let path = job.layout().manifest(books.run_id());
-    store::create(world.store.as_ref(), &path, &manifest).await?;
+    create_once(world, &path, &manifest).await?;
     info!(
         run.id = %manifest.run_id,
         completeness = completeness.as_str(),
@@ -122,6 +124,16 @@ pub(super) async fn seal(
     }
     warn_of("say so in run.json", books.complete(world, path).await);
     Ok(manifest)
+}
+
+/// Creates the manifest. If that fails although it exists as we meant it, only the answer was lost.
+async fn create_once(world: &World, path: &str, manifest: &Manifest) -> Result<()> {
+    let store = world.store.as_ref();
+    let Err(err) = store::create(store, path, manifest).await else { return Ok(()) };
+    match store::read::<Manifest>(store, path).await {
+        Ok(Some((present, _))) if present == *manifest => Ok(()),
+        _ => Err(err),
+    }
 }
 
 fn parts(checkpoints: &Checkpoints) -> impl Iterator<Item = &FileEntry> {
@@ -144,8 +156,8 @@ fn count(plan: &Plan, checkpoints: &Checkpoints, at_end: u64) -> Counts {
     }
 }
 
-/// Numbers of the ranges of which fewer assets came than the service counts now.
-async fn short_ranges(
+/// Numbers of the ranges of which another number of assets came than the service counts now.
+async fn disagreeing(
     world: &World,
     job: &Job,
     plan: &Plan,
@@ -161,8 +173,8 @@ async fn short_ranges(
         Ok::<_, crate::error::Error>((range, wanted))
     });
     let recounts = future::try_join_all(recounts).await?;
-    let fewer = recounts.into_iter().filter(|(range, wanted)| exported(range) < *wanted);
-    Ok(fewer.map(|(range, _)| range.id).collect())
+    let others = recounts.into_iter().filter(|(range, wanted)| exported(range) != *wanted);
+    Ok(others.map(|(range, _)| range.id).collect())
 }
 
 /// Deletes the parts of this run that its manifest does not list.

@@ -28,52 +28,45 @@ const CENSUSES_MAX: u32 = 3;
 
 /// Counts what `request` asks for, without regard to `maxAssets`.
 ///
-/// When all kinds are asked for, their counts are held against the total without a kind. A rest
+/// The kinds' counts are held against the count of the whole. When all kinds are asked for, a rest
 /// means that there are kinds without a name here: it is counted as one more.
 ///
 /// # Errors
-/// What the service finally failed with; [`Kind::BadRequest`] if the kinds add up to more than the
-/// total, again and again.
+/// What the service finally failed with; [`Kind::BadRequest`] if the parts add up to more than the
+/// whole, again and again: reading them would double assets.
 pub async fn census(source: &dyn Source, request: &Request) -> Result<Census> {
-    let count_cut = |cut| async move { Ok((cut, source.count(&query(request, cut)).await?)) };
-    let count_kinds =
-        || future::try_join_all(request.kinds.iter().map(|kind| count_cut(KindCut::Only(*kind))));
-    if !request.wants_all_kinds() {
-        let by_kind = count_kinds().await?;
-        return Ok(Census { total: by_kind.iter().map(|(_, n)| n).sum(), by_kind });
-    }
     let everything = whole(request);
+    let count_cut = |cut| async move { Ok((cut, source.count(&query(request, cut)).await?)) };
     let mut n_censuses = 0;
     loop {
         n_censuses += 1;
-        let (total, mut by_kind) =
-            future::try_join(source.count(&everything), count_kinds()).await?;
-        let named: u64 = by_kind.iter().map(|(_, n)| n).sum();
-        if named > total {
-            if n_censuses == CENSUSES_MAX {
-                return Err(overlapping(named, total));
-            }
-            continue;
-        }
-        if total > named {
-            let (cut, n_other) = count_cut(KindCut::Other).await?;
+        let of_kinds = request.kinds.iter().map(|kind| count_cut(KindCut::Only(*kind)));
+        let of_kinds = future::try_join_all(of_kinds);
+        let (before, mut by_kind) = future::try_join(source.count(&everything), of_kinds).await?;
+        let sum = |by_kind: &[(KindCut, u64)]| by_kind.iter().map(|(_, n)| n).sum::<u64>();
+        if request.wants_all_kinds() && before > sum(&by_kind) {
+            let other = count_cut(KindCut::Other).await?;
             // None: the inventory moved between two counts.
-            if n_other > 0 {
-                by_kind.push((cut, n_other));
-            }
+            by_kind.extend((other.1 > 0).then_some(other));
         }
-        return Ok(Census { total, by_kind });
+        let parts = sum(&by_kind);
+        if parts <= before {
+            return Ok(Census { total: before, by_kind });
+        }
+        // More than the whole: either it grew meanwhile, or the parts overlap.
+        let after = source.count(&everything).await?;
+        if parts <= after {
+            return Ok(Census { total: after, by_kind });
+        }
+        if n_censuses == CENSUSES_MAX {
+            return Err(Error::new(Kind::BadRequest, "count assets")
+                .because(format!(
+                    "the kinds add up to {parts} assets, but the whole is {after}: the service \
+                     does not narrow the filter by kind"
+                ))
+                .advise("write the filter without OR, for example with in (...)"));
+        }
     }
-}
-
-/// Kinds that add up to more than the whole overlap: reading them would double assets.
-fn overlapping(named: u64, total: u64) -> Error {
-    Error::new(Kind::BadRequest, "count assets")
-        .because(format!(
-            "the kinds add up to {named} assets, but the whole is {total}: the service does not \
-             narrow the filter by kind"
-        ))
-        .advise("write the filter without OR, for example with in (...)")
 }
 
 /// Counts what `request` asks for in as few requests as possible.

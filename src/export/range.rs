@@ -10,10 +10,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::source::{Page, Query, Source};
 use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
+use crate::model::plan::Range;
 
-/// How many pages in a row may bring nothing new before reading is given up. A service that repeats
-/// itself for ever ends here; one that shifts assets between pages does not repeat a thousand.
-pub const STALE_PAGES_MAX: u32 = 10;
+/// How many assets in a row may be old ones before reading is given up. A service that repeats itself
+/// for ever ends here; one that shifts assets between pages does not repeat a thousand.
+pub const STALE_ASSETS_MAX: usize = 1000;
+
+/// How many assets more than twice what was counted a range may bring before reading is given up: an
+/// inventory does not double while it is read.
+pub const SURPLUS_MAX: u64 = 10_000;
+
+/// Most pages in work at once, however many cores there are: with pages of 2 MB (API reference,
+/// section 5) they take a third of the memory that is promised.
+const ROOM_MAX: usize = 16;
 
 /// Assets of one page that are taken over.
 #[derive(Debug)]
@@ -31,7 +40,7 @@ pub(super) struct Records {
 async fn room() -> OwnedSemaphorePermit {
     static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
         let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Arc::new(Semaphore::new(2 * n_cores))
+        Arc::new(Semaphore::new((2 * n_cores).min(ROOM_MAX)))
     });
     Arc::clone(&ROOM).acquire_owned().await.expect("the semaphore is never closed")
 }
@@ -51,26 +60,27 @@ pub(super) struct Tally {
     pub duplicates: u64,
 }
 
-/// Reads `query` from its beginning into `sink`, `page_size` assets at a time, at most `quota`.
-/// While a page is taken over, the next one is on its way.
+/// Reads `range`, which is `query`, from its beginning into `sink`, `page_size` assets at a time, at
+/// most its quota. While a page is taken over, the next one is on its way.
 ///
 /// # Errors
-/// [`Kind::Endless`] if the cursor comes back or nothing new comes any more, and what source or
-/// sink failed with.
+/// [`Kind::Endless`] if the cursor comes back, nothing new comes any more, or far more than was
+/// counted, and what source or sink failed with.
 pub(super) async fn read(
     source: &dyn Source,
     query: &Query,
     page_size: u32,
-    quota: Option<u64>,
+    range: &Range,
     sink: &mut impl Sink,
 ) -> Result<Tally> {
+    let quota = range.quota;
+    let taken_max = range.expected.saturating_mul(2).saturating_add(SURPLUS_MAX);
     let mut ids = HashSet::new();
     let mut cursors = HashSet::new();
     let mut tally = Tally::default();
     let mut n_stale = 0;
     let mut coming = Some(source.page(query, None, page_size).await?);
     while let Some(page) = coming {
-        let n_before = tally.taken;
         let Page { body, assets, next, total: _ } = page;
         let mut spans = Vec::with_capacity(assets.len());
         for asset in assets {
@@ -81,16 +91,24 @@ pub(super) async fn read(
                 true => {
                     spans.push(asset.span);
                     tally.taken += 1;
+                    n_stale = 0;
                 }
-                false => tally.duplicates += 1,
+                false => {
+                    tally.duplicates += 1;
+                    n_stale += 1;
+                }
             }
         }
-        n_stale = if tally.taken == n_before { n_stale + 1 } else { 0 };
         let next = next.filter(|_| quota != Some(tally.taken));
         if let Some(cursor) = &next {
-            let came_back = !cursors.insert(cursor.clone());
-            if came_back || n_stale == STALE_PAGES_MAX {
-                return Err(endless(came_back, tally));
+            if !cursors.insert(cursor.clone()) {
+                return Err(endless("the service's cursor came back to where it was", tally));
+            }
+            if n_stale >= STALE_ASSETS_MAX {
+                return Err(endless("nothing new comes any more", tally));
+            }
+            if tally.taken > taken_max {
+                return Err(endless("far more assets come than the service counts", tally));
             }
         }
         let records = match spans.is_empty() {
@@ -115,11 +133,7 @@ pub(super) async fn read(
     Ok(tally)
 }
 
-fn endless(came_back: bool, tally: Tally) -> Error {
-    let reason = match came_back {
-        true => "the service's cursor came back to where it was".to_owned(),
-        false => format!("{STALE_PAGES_MAX} pages in a row brought nothing new"),
-    };
+fn endless(reason: &str, tally: Tally) -> Error {
     Error::new(Kind::Endless, "list assets")
         .because(reason)
         .with("assets", tally.taken)
@@ -135,7 +149,7 @@ mod tests {
     use super::*;
     use crate::export::plan::whole;
     use crate::export::source::Asset;
-    use crate::model::asset::AssetKind;
+    use crate::model::asset::{AssetKind, KindCut};
     use crate::model::request::{Compression, Dataset, Format, Request};
 
     /// Serves pages of ids by cursor: page n is behind cursor "n", the first behind `None`.
@@ -187,7 +201,8 @@ mod tests {
     ) -> (Result<Tally>, u64, u32) {
         let script = Script { pages, asked: Mutex::new(0) };
         let mut counter = Counter::default();
-        let tally = read(&script, &any(), 100, quota, &mut counter).await;
+        let range = Range { id: 0, kind: KindCut::Other, expected: 5, quota };
+        let tally = read(&script, &any(), 100, &range, &mut counter).await;
         let asked = *script.asked.lock().expect("not poisoned");
         (tally, counter.0, asked)
     }
@@ -216,14 +231,25 @@ mod tests {
 
     #[tokio::test]
     async fn pages_that_never_bring_anything_new_are_refused() {
-        const CURSORS: [&str; 20] = [
-            "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
-            "17", "18", "19", "20",
+        let old = vec![1; STALE_ASSETS_MAX / 2];
+        let pages = vec![
+            (vec![1], Some("1")),
+            (old.clone(), Some("2")),
+            (old.clone(), Some("3")),
+            (old, Some("4")),
+            (vec![2], None),
         ];
-        let mut pages: Vec<_> = CURSORS.iter().map(|next| (vec![1], Some(*next))).collect();
-        pages.push((vec![1], None));
         let (tally, _, asked) = read_script(pages, None).await;
         assert_eq!(tally.expect_err("for ever").kind(), Kind::Endless);
-        assert_eq!(asked, STALE_PAGES_MAX + 1);
+        assert_eq!(asked, 3);
+    }
+
+    #[tokio::test]
+    async fn pages_that_always_bring_something_new_are_refused() {
+        let some = |n: u64| (n * 6000..(n + 1) * 6000).collect::<Vec<u64>>();
+        let pages = vec![(some(0), Some("1")), (some(1), Some("2")), (some(2), None)];
+        let (tally, _, asked) = read_script(pages, None).await;
+        assert_eq!(tally.expect_err("five were counted").kind(), Kind::Endless);
+        assert_eq!(asked, 2);
     }
 }

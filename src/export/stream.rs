@@ -52,8 +52,7 @@ pub async fn stream(world: &World, job: Job, output: Output) -> Result<Streamed>
             for range in &shard.ranges {
                 let query = query(&job.request, range.kind);
                 let source = world.source.as_ref();
-                let tally =
-                    range::read(source, &query, job.page_size, range.quota, &mut sink).await?;
+                let tally = range::read(source, &query, job.page_size, range, &mut sink).await?;
                 taken += tally.taken;
             }
             Ok::<u64, Error>(taken)
@@ -99,7 +98,9 @@ pub fn from_io(err: &std::io::Error) -> Error {
         std::io::ErrorKind::StorageFull => Error::new(Kind::StoreFull, "write to stdout")
             .because("no space left")
             .advise("make room where the output goes"),
-        kind => Error::new(Kind::Store, "write to stdout").because(kind.to_string()),
+        kind => Error::new(Kind::Store, "write to stdout")
+            .because(kind.to_string())
+            .advise("check where the output goes"),
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Completeness {
     Changed,
     /// `maxAssets` cut the export short.
     Limited,
-    /// Anything else: fewer came than the service counts.
+    /// Anything else: what came and what the service counts do not agree.
     Mismatch,
 }
 
@@ -47,8 +47,7 @@ impl Completeness {
             // The limit cut something, and as much came as it allows.
             Some(max) if max < at_start && exported >= max.min(fewest) => Self::Limited,
             _ if exported == at_start && exported == at_end => Self::Exact,
-            // More than either count is the inventory moving too: one left, another came.
-            _ if exported >= fewest => Self::Changed,
+            _ if at_start != at_end && exported >= fewest => Self::Changed,
             _ => Self::Mismatch,
         }
     }
@@ -176,7 +175,7 @@ mod tests {
         check(10, 10, 12, None, Changed);
         check(11, 10, 12, None, Changed);
         check(10, 12, 10, None, Changed);
-        check(11, 10, 10, None, Changed);
+        check(11, 10, 10, None, Mismatch);
         check(9, 10, 10, None, Mismatch);
         check(9, 10, 12, None, Mismatch);
         check(0, 1, 1, None, Mismatch);

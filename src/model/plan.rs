@@ -55,6 +55,11 @@ impl Plan {
     pub fn ranges(&self) -> impl Iterator<Item = &Range> {
         self.shards.iter().flat_map(|shard| &shard.ranges)
     }
+
+    /// Whether `maxAssets` cuts something off.
+    pub fn is_limited(&self) -> bool {
+        self.ranges().any(|range| range.quota.is_some())
+    }
 }
 
 /// Deals `ranges` to at most `n_shards` shards: the largest first, each to the lightest.

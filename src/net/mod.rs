@@ -1,7 +1,7 @@
 //! Our HTTP client for EASM and ARM: one request, tried until its answer is whole or its budget
 //! is spent.
 //!
-//! `token -> attempt -> read -> (401: new token, once) -> (retryable: pause) -> attempt ...`
+//! `turn -> token -> attempt -> read -> (401: new token, once) -> (retryable: pause) -> turn ...`
 //!
 //! # Invariants
 //! - A token goes only to the origin it was issued for ([`Bearer::origin`]); no redirect is
@@ -105,27 +105,39 @@ impl Http {
         url: &Url,
         read: impl Fn(Answer) -> Result<T>,
     ) -> Result<T> {
-        let budget = Budget::of(self.retry.elapsed_max);
-        let mut token = self.bearer.token().await?;
-        let mut was_renewed = false;
+        let mut budget = None;
         let mut n_tries = 0;
+        let mut was_renewed = false;
+        let mut refused: Option<Secret> = None;
         loop {
             n_tries += 1;
-            let err = match self.attempt(operation, url, &token).await.and_then(&read) {
+            // The turn comes first: waiting for it uses up neither the budget nor a token's life.
+            let permit = self.permits.acquire().await.expect("the semaphore is never closed");
+            let budget = *budget.get_or_insert_with(|| Budget::of(self.retry.elapsed_max));
+            let token = match refused.take() {
+                None => self.bearer.token().await?,
+                Some(refused) => self.bearer.renew(&refused).await?,
+            };
+            let attempt = self.attempt(operation, url, &token, budget).await.and_then(&read);
+            drop(permit);
+            let err = match attempt {
                 Ok(value) => return Ok(value),
                 Err(err) => err,
             };
             if err.kind() == Kind::Unauthorized && !was_renewed {
                 debug!(operation, "Token was refused, asking for a new one");
                 was_renewed = true;
-                token = self.bearer.renew(&token).await?;
+                refused = Some(token);
                 continue;
             }
             if !err.kind().is_retryable() {
                 return Err(err);
             }
-            let pause = self.retry.pause(n_tries, err.kind().retry_after(), fastrand::f64());
-            if n_tries >= self.retry.tries_max || !budget.allows(pause) {
+            let asked = err.kind().retry_after();
+            let pause = self.retry.pause(n_tries, asked, fastrand::f64());
+            // Where the service says how long to wait, only the budget counts.
+            let is_spent = n_tries >= self.retry.tries_max && asked.is_none();
+            if is_spent || !budget.allows(pause) {
                 return Err(err
                     .with("tries", n_tries)
                     .advise("try again later; the service is not answering as it should"));
@@ -138,23 +150,26 @@ impl Http {
                 pause.as_secs_f64()
             );
             tokio::time::sleep(pause).await;
-            // A long pause may outlive the token.
-            token = self.bearer.token().await?;
         }
     }
 
-    async fn attempt(&self, operation: &'static str, url: &Url, token: &Secret) -> Result<Answer> {
+    async fn attempt(
+        &self,
+        operation: &'static str,
+        url: &Url,
+        token: &Secret,
+        budget: Budget,
+    ) -> Result<Answer> {
         if url.origin() != self.bearer.origin() {
             return Err(Error::new(Kind::Internal, operation)
                 .because("a token was about to go to a host it was not issued for")
                 .advise("please report this"));
         }
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+        let limit = Duration::from_secs(ANSWER_SECONDS_MAX).min(budget.left());
         tokio::time::timeout(limit, self.exchange(operation, url, token)).await.unwrap_or_else(
             |_elapsed| {
                 Err(Error::new(Kind::Unavailable { retry_after: None }, operation)
-                    .because(format!("no whole answer within {ANSWER_SECONDS_MAX} s"))
+                    .because(format!("no whole answer within {} s", limit.as_secs()))
                     .with("host", host(url)))
             },
         )
@@ -372,4 +387,43 @@ fn is_untrusted(err: &reqwest::Error) -> bool {
         source = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or(cause.source());
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    struct Fixed(Url);
+
+    #[async_trait]
+    impl Bearer for Fixed {
+        fn origin(&self) -> url::Origin {
+            self.0.origin()
+        }
+
+        async fn token(&self) -> Result<Secret> {
+            Ok(Secret::new("a-token-for-one-host-only".to_owned()))
+        }
+
+        async fn renew(&self, _refused: &Secret) -> Result<Secret> {
+            self.token().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_not_sent_to_another_host() {
+        // Whether or not another test was first.
+        rustls::crypto::ring::default_provider().install_default().unwrap_or(());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let own = Url::parse("https://a.example/").expect("a URL");
+        let retry = RetryPolicy::default();
+        let http = Http::new(Arc::new(Fixed(own)), retry, Arc::new(SystemClock), 1);
+        let other = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a URL");
+        let err = http.expect("a client").get("test", &other, |_| Ok(())).await;
+        assert_eq!(err.expect_err("refused").kind(), Kind::Internal);
+        listener.set_nonblocking(true).expect("set");
+        assert!(listener.accept().is_err(), "nobody called");
+    }
 }

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 /// How often and how long a request is tried.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// Most attempts, the first included.
+    /// Most attempts, the first included, unless the service says how long to wait.
     pub tries_max: u32,
     /// Longest time over all attempts and pauses.
     pub elapsed_max: Duration,
@@ -38,10 +38,12 @@ impl RetryPolicy {
     pub fn pause(&self, n_tries: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
         let doubled = self.pause_first.saturating_mul(1 << n_tries.saturating_sub(1).min(16));
         let bound = doubled.min(self.pause_max);
+        // At least half of the bound: full jitter would often not wait at all.
+        let own = bound.mul_f64(0.5 + jitter / 2.0);
         match retry_after {
-            Some(asked) => asked + self.pause_first.mul_f64(jitter),
-            // At least half of the bound: full jitter would often not wait at all.
-            None => bound.mul_f64(0.5 + jitter / 2.0),
+            // Asked again and again for the same pause, the own one grows past it.
+            Some(asked) => own.max(asked + self.pause_first.mul_f64(jitter)),
+            None => own,
         }
     }
 }

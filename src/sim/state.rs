@@ -48,6 +48,7 @@ pub struct State {
     n_answers: AtomicU64,
     n_easm: AtomicU64,
     n_lists: AtomicU64,
+    in_work: InWork,
     was_revoked: AtomicBool,
     pub(super) closing: watch::Sender<bool>,
 }
@@ -62,7 +63,35 @@ struct Entry {
     status: u16,
 }
 
+/// Counts data plane requests that are being answered.
+#[derive(Debug, Default)]
+struct InWork {
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+impl InWork {
+    fn enter(&self) -> Entered<'_> {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Entered(self)
+    }
+}
+
+struct Entered<'a>(&'a InWork);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl State {
+    /// The most data plane requests that were being answered at once.
+    pub fn most_at_once(&self) -> u64 {
+        self.in_work.most.load(Ordering::Relaxed)
+    }
+
     /// A simulator that does not listen yet: for [`router`](super::router).
     pub fn new(mut options: Options) -> Self {
         if options.identity_header.is_empty() {
@@ -79,6 +108,7 @@ impl State {
             n_easm: AtomicU64::new(0),
             n_lists: AtomicU64::new(0),
             was_revoked: AtomicBool::new(false),
+            in_work: InWork::default(),
             closing: watch::Sender::new(false),
             options,
         }
@@ -121,6 +151,7 @@ impl State {
     /// From request to answer. The whole flow is here.
     pub(super) async fn respond(&self, call: &Call) -> Answer {
         let is_service = easm::is_addressed(call);
+        let _in_work = is_service.then(|| self.in_work.enter());
         if is_service && !self.options.latency.is_zero() {
             tokio::time::sleep(self.options.latency).await;
         }

@@ -8,10 +8,10 @@
 //! A killed process leaves its temporary files behind. They are deleted when the store is opened
 //! after they have not been touched for [`LEFTOVER_HOURS`].
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,6 +24,12 @@ use crate::error::{Error, Kind, Result};
 
 /// How long a temporary file that nobody touches is left alone. A part is written in minutes.
 pub const LEFTOVER_HOURS: u64 = 24;
+
+/// Longest wait for another process that replaces a document, which takes milliseconds.
+pub const LOCK_SECONDS_MAX: u64 = 20;
+
+/// Pause between two looks at the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How much of a part is written before the disk is set to work on it.
 const FLUSH_BYTES: u64 = 8 << 20;
@@ -55,7 +61,7 @@ impl FolderStore {
     /// A new temporary file, on the same file system as its later place.
     fn tmp_file(&self) -> io::Result<NamedTempFile> {
         let tmp = self.root.join(TMP);
-        fs::create_dir_all(&tmp)?;
+        make_folder(&tmp)?;
         let mut builder = tempfile::Builder::new();
         // What the user's umask allows, not the 0600 of a private temporary file: the folder is
         // there for others to read from.
@@ -66,10 +72,24 @@ impl FolderStore {
 
     fn lock(&self) -> io::Result<File> {
         let tmp = self.root.join(TMP);
-        fs::create_dir_all(&tmp)?;
+        make_folder(&tmp)?;
         let lock = File::options().create(true).append(true).open(tmp.join("lock"))?;
-        lock.lock()?;
-        Ok(lock)
+        let deadline = Instant::now() + Duration::from_secs(LOCK_SECONDS_MAX);
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(io::Error::other(format!(
+                        "another process holds {} for longer than {LOCK_SECONDS_MAX} s",
+                        tmp.join("lock").display()
+                    )));
+                }
+                Err(TryLockError::Error(err)) => return Err(err),
+            }
+        }
     }
 
     /// Runs `work` where blocking is allowed, and says what its failure means.
@@ -132,14 +152,34 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Moves `tmp` to `place`, where nothing may be.
 fn persist_new(tmp: NamedTempFile, place: &Path) -> io::Result<()> {
     let parent = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(parent)?;
+    make_folder(parent)?;
     tmp.persist_noclobber(place).map_err(|err| err.error)?;
-    sync_folder(parent)
+    // A name that may not last must not be seen: whoever reads this failure takes it for absent.
+    sync_folder(parent).inspect_err(|_| fs::remove_file(place).unwrap_or(()))
+}
+
+/// Makes `folder` and those above it, so that their names last.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().unwrap_or(Path::new(""));
+    make_folder(parent)?;
+    match fs::create_dir(folder) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => match folder.is_dir() {
+            // Somebody else made it meanwhile.
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        },
+        Err(err) => Err(err),
+        Ok(()) => sync_folder(parent),
+    }
 }
 
 /// Makes a new name in `folder` last.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     // Only Unix can flush a folder; elsewhere the move itself has to do.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
@@ -194,10 +234,14 @@ impl Store for FolderStore {
 
     async fn check(&self) -> Result<()> {
         self.blocking("open the store", "", |store| {
-            // The very thing a part needs: a file that can be made, flushed and moved away.
+            // The very thing a part needs: a file that can be made, flushed, and moved to a place
+            // where nothing is.
             let mut probe = store.tmp_file()?;
             probe.write_all(b"probe")?;
             probe.as_file().sync_data()?;
+            let place = probe.path().with_extension("probe");
+            persist_new(probe, &place)?;
+            fs::remove_file(&place)?;
             // What cannot be cleaned up is no reason not to export.
             delete_leftovers(&store.root.join(TMP)).or(Ok(()))
         })
@@ -249,6 +293,7 @@ impl Store for FolderStore {
             Error::new(Kind::Conflict, "replace a document")
                 .because("somebody else changed it first")
                 .with("path", self.full(path).display())
+                .advise("see that nobody else works in this run's folder, and export again")
         })
     }
 

@@ -1,15 +1,14 @@
 //! The engine alone, against sources and stores that misbehave on purpose.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use easm_export::clock::SystemClock;
 use easm_export::error::{Error, Kind, Result};
 use easm_export::export::source::{Asset, Cut, Page, Query, Source};
-use easm_export::export::{self, Job, Nobody, World};
+use easm_export::export::{self, Job, Nobody, World, plan};
 use easm_export::model::asset::{AssetKind, KindCut};
 use easm_export::model::manifest::{Completeness, Manifest};
 use easm_export::model::request::{Compression, Dataset, Format, Request};
@@ -139,6 +138,59 @@ async fn kinds_that_overlap_are_refused_before_anything_is_read() {
     assert!(err.to_string().contains("add up to 80 assets"), "{err}");
 }
 
+/// A service that does not understand `!in`: what is of no known kind is everything.
+struct NoRest;
+
+#[async_trait]
+impl Source for NoRest {
+    async fn count(&self, query: &Query) -> Result<u64> {
+        Ok(match &query.cut {
+            Cut::One(KindCut::Only(AssetKind::Host)) => 5,
+            Cut::One(KindCut::Only(_)) => 0,
+            Cut::One(KindCut::Other) | Cut::AnyOf(_) => 6,
+        })
+    }
+
+    async fn page(&self, _query: &Query, _cursor: Option<&str>, _size: u32) -> Result<Page> {
+        panic!("nothing may be read that would come twice");
+    }
+}
+
+/// An inventory that grows with every question.
+struct Growing(AtomicU64);
+
+#[async_trait]
+impl Source for Growing {
+    async fn count(&self, query: &Query) -> Result<u64> {
+        let now = self.0.fetch_add(1, Ordering::SeqCst);
+        let is_hosts_or_all = match &query.cut {
+            Cut::One(cut) => *cut == KindCut::Only(AssetKind::Host),
+            Cut::AnyOf(_) => true,
+        };
+        Ok(if is_hosts_or_all { now } else { 0 })
+    }
+
+    async fn page(&self, query: &Query, cursor: Option<&str>, size: u32) -> Result<Page> {
+        Hosts::new(self.0.load(Ordering::SeqCst), 0).page(query, cursor, size).await
+    }
+}
+
+#[tokio::test]
+async fn a_rest_that_is_everything_is_refused_and_a_growing_inventory_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(FolderStore::new(folder.path()));
+    let err = export(NoRest, Arc::clone(&store) as Arc<dyn Store>).await.unwrap_err();
+    assert!(err.to_string().contains("add up to 11 assets"), "{err}");
+
+    let census = plan::census(&Growing(AtomicU64::new(1000)), &job().request).await.unwrap();
+    assert!(census.total >= census.by_kind.iter().map(|(_, n)| n).sum());
+    let mut hosts_and_pages = job().request;
+    hosts_and_pages.kinds = vec![AssetKind::Host, AssetKind::Page];
+    plan::census(&Growing(AtomicU64::new(1000)), &hosts_and_pages).await.unwrap();
+    let err = plan::census(&Unnarrowed, &hosts_and_pages).await.unwrap_err();
+    assert!(err.to_string().contains("add up to 20 assets"), "{err}");
+}
+
 #[tokio::test]
 async fn a_range_that_stays_short_is_committed_as_a_mismatch() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,27 +202,45 @@ async fn a_range_that_stays_short_is_committed_as_a_mismatch() {
     assert!(store.read("contoso/latest.json").await.unwrap().is_none(), "latest stays away");
 }
 
-/// A folder whose documents or parts cannot be written from the call number `fails_from` on, by
-/// name.
+/// A folder in which what is called `name` fails, from the call number `fails_from` on, before its
+/// effect or after it. Parts fail when they are begun, written and committed.
+#[derive(Clone)]
 struct Failing {
     inner: FolderStore,
     name: &'static str,
     fails_from: usize,
-    calls: Mutex<HashMap<&'static str, usize>>,
+    is_late: bool,
+    n_calls: Arc<AtomicU64>,
 }
 
 impl Failing {
-    fn check_name(&self, path: &str) -> Result<()> {
-        if !path.contains(self.name) {
-            return Ok(());
+    /// `work` on `path`, or its failure.
+    async fn meet<T>(&self, path: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let fails = path.contains(self.name)
+            && self.n_calls.fetch_add(1, Ordering::SeqCst) >= self.fails_from as u64;
+        let err = Error::new(Kind::StoreFull, "write").with("path", path);
+        match (fails, self.is_late) {
+            (false, _) => work.await,
+            (true, false) => Err(err),
+            (true, true) => work.await.and(Err(err)),
         }
-        let mut calls = self.calls.lock().unwrap();
-        let n_calls = calls.entry(self.name).or_insert(0);
-        *n_calls += 1;
-        match *n_calls > self.fails_from {
-            true => Err(Error::new(Kind::StoreFull, "write").with("path", path)),
-            false => Ok(()),
-        }
+    }
+}
+
+struct FailingPart {
+    store: Failing,
+    path: String,
+    inner: Box<dyn PartWriter>,
+}
+
+#[async_trait]
+impl PartWriter for FailingPart {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.store.meet(&self.path, self.inner.write(bytes)).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        self.store.meet(&self.path, self.inner.commit()).await
     }
 }
 
@@ -185,18 +255,16 @@ impl Store for Failing {
     }
 
     async fn begin(&self, path: &str, content_type: &str) -> Result<Box<dyn PartWriter>> {
-        self.check_name(path)?;
-        self.inner.begin(path, content_type).await
+        let inner = self.meet(path, self.inner.begin(path, content_type)).await?;
+        Ok(Box::new(FailingPart { store: self.clone(), path: path.to_owned(), inner }))
     }
 
     async fn create(&self, path: &str, content: Bytes) -> Result<Tag> {
-        self.check_name(path)?;
-        self.inner.create(path, content).await
+        self.meet(path, self.inner.create(path, content)).await
     }
 
     async fn replace(&self, path: &str, content: Bytes, tag: &Tag) -> Result<Tag> {
-        self.check_name(path)?;
-        self.inner.replace(path, content, tag).await
+        self.meet(path, self.inner.replace(path, content, tag)).await
     }
 
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
@@ -216,25 +284,34 @@ impl Store for Failing {
 async fn whatever_write_fails_no_manifest_speaks_of_what_is_not_there() {
     let places =
         ["run.json", "plan.json", "checkpoints/", "/part-", "manifest.json", "latest.json"];
-    for name in places {
-        for fails_from in 0..8 {
-            let folder = tempfile::tempdir().unwrap();
-            let inner = FolderStore::new(folder.path());
-            let calls = Mutex::default();
-            let failing = Failing { inner: inner.clone(), name, fails_from, calls };
-            let outcome = export(Hosts::new(10, 0), Arc::new(failing)).await;
-            let files = inner.list("contoso/").await.unwrap();
-            let case = format!("{name} from {fails_from}: {files:?}");
-            let is_committed = files.iter().any(|path| path.ends_with("manifest.json"));
-            assert_eq!(outcome.is_ok(), is_committed, "{case}");
-            match outcome {
-                Ok(manifest) => {
-                    assert_eq!(text(&inner, &manifest).await.lines().count(), 10, "{case}");
-                }
-                Err(err) => assert_eq!(err.kind(), Kind::StoreFull, "{case}"),
+    let cases = places.iter().flat_map(|name| {
+        (0..14).flat_map(move |fails_from| [(*name, fails_from, false), (*name, fails_from, true)])
+    });
+    for (name, fails_from, is_late) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = FolderStore::new(folder.path());
+        let n_calls = Arc::default();
+        let failing = Failing { inner: inner.clone(), name, fails_from, is_late, n_calls };
+        let outcome = export(Hosts::new(10, 0), Arc::new(failing)).await;
+        let files = inner.list("contoso/").await.unwrap();
+        let case = format!("{name} from {fails_from}, late {is_late}: {files:?}");
+        let is_committed = files.iter().any(|path| path.ends_with("manifest.json"));
+        assert_eq!(outcome.is_ok(), is_committed, "{case}");
+        match outcome {
+            Ok(manifest) => {
+                assert_eq!(text(&inner, &manifest).await.lines().count(), 10, "{case}");
             }
-            let has_latest = files.iter().any(|path| path.ends_with("latest.json"));
-            assert!(is_committed || !has_latest, "{case}");
+            Err(err) => assert_eq!(err.kind(), Kind::StoreFull, "{case}"),
+        }
+        let has_latest = files.iter().any(|path| path.ends_with("latest.json"));
+        assert!(is_committed || !has_latest, "{case}");
+        // The books say how it ended, unless they are what could not be written.
+        let run = files.iter().find(|path| path.ends_with("run.json"));
+        if let Some(run) = run.filter(|_| name != "run.json") {
+            let (content, _) = inner.read(run).await.unwrap().unwrap();
+            let run: serde_json::Value = serde_json::from_slice(&content).unwrap();
+            let want = if is_committed { "complete" } else { "failed" };
+            assert_eq!(run["status"], want, "{case}");
         }
     }
 }

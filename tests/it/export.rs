@@ -304,13 +304,15 @@ async fn an_interrupted_export_leaves_nothing_that_looks_whole() {
         let world = World::new(options).await;
         let mut command = world.command(&["export", "--json"]);
         command.env("EASM_PART_BYTES_MAX", "200000");
-        let child = command.spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let pid = child.id().unwrap().to_string();
         // The signal comes once a part is there, however fast the machine is.
         while !world.files().iter().any(|path| path.contains("/part-")) {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before its first part");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let killed = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
+        let kill = format!("kill -s {signal} {pid}");
+        let killed = std::process::Command::new("sh").args(["-c", &kill]).status();
         assert!(killed.unwrap().success());
         let output = child.wait_with_output().await.unwrap();
         assert_eq!(output.status.code().unwrap_or(-1), code, "{signal}");

@@ -3,7 +3,7 @@
 use easm_export::model::manifest::Completeness;
 use easm_export::sim::{CursorFault, Fault, Options, Scripted};
 
-use crate::support::{World, assert_same_lines};
+use crate::support::{World, assert_same_lines, finish};
 
 /// One fault for the request number `from` (and `times - 1` behind it) whose query holds `query`.
 fn script(query: &str, from: u64, times: u64, fault: Fault) -> Options {
@@ -58,15 +58,19 @@ async fn what_may_pass_is_tried_again() {
 
 #[tokio::test]
 async fn a_retry_after_is_waited_for_in_both_forms() {
-    let at = std::time::SystemTime::now() + std::time::Duration::from_secs(2);
+    let at = std::time::SystemTime::now() + std::time::Duration::from_secs(10);
     let date = httpdate::fmt_http_date(at);
-    for (retry_after, waits) in [("1".to_owned(), true), (date, true), ("soon".to_owned(), false)] {
+    let table = [("1".to_owned(), true), (date, true), ("soon".to_owned(), false)];
+    for (retry_after, waits) in table {
         let fault = Fault::Status { status: 429, retry_after: Some(retry_after.clone()) };
         let world = World::new(script("mark=", 0, 1, fault)).await;
         let mut command = world.command(&["export", "--json"]);
         command.env("EASM_LOG", "warn");
-        let done = crate::support::finish(command).await.expect_code(0);
-        assert_eq!(done.stderr.contains("retry-after="), waits, "{retry_after}: {}", done.stderr);
+        let done = finish(command).await.expect_code(0);
+        let (_, behind) = done.stderr.split_once("pause_ms=").unwrap();
+        let pause_ms: u64 = behind.split_whitespace().next().unwrap().parse().unwrap();
+        // The first pause of its own is half a second at most.
+        assert_eq!(pause_ms > 500, waits, "{retry_after}: {}", done.stderr);
     }
 }
 
@@ -128,4 +132,29 @@ async fn a_body_that_never_ends_is_refused() {
     let world = World::new(script("mark=", 0, 1000, Fault::EndlessBody)).await;
     let done = world.run(&["export", "--kind", "host"]).await.expect_code(1);
     assert!(done.error_line().contains("larger than"), "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn no_more_requests_are_under_way_than_are_allowed() {
+    for (concurrency, want) in [("1", 1), ("3", 3), ("64", 8)] {
+        let latency = std::time::Duration::from_millis(30);
+        let world = World::new(Options { assets: 1500, latency, ..Options::default() }).await;
+        let mut command = world.command(&["export"]);
+        command.env("EASM_CONCURRENCY", concurrency);
+        finish(command).await.expect_code(0);
+        let most = world.sim.state().most_at_once();
+        // Planning asks nine questions at once: the whole, and eight kinds.
+        assert!((want..=want.max(9)).contains(&most) && most <= concurrency.parse().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn loopback_is_reached_without_a_proxy() {
+    let world = World::new(Options { assets: 50, ..Options::default() }).await;
+    let mut command = world.command(&["export"]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        // Nothing listens there.
+        command.env(name, "http://127.0.0.1:9");
+    }
+    finish(command).await.expect_code(0);
 }

@@ -141,6 +141,16 @@ fn files_can_be_read_in_a_sitting() {
     }
 }
 
+#[test]
+fn what_decides_is_the_command_of_the_readme() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
+    let command = "cargo test --locked";
+    assert!(readme.lines().any(|line| line == command));
+    let last = ci.lines().last().unwrap();
+    assert!(last.ends_with(command), "{last}");
+}
+
 /// The version in the change log is the package's.
 #[test]
 fn the_change_log_names_this_version() {

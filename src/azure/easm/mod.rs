@@ -98,9 +98,7 @@ const FIRST_MARK: &str = "*";
 
 fn read_page(operation: &'static str, answer: Answer, sent: Option<&str>) -> Result<Page> {
     let Answer { mut body } = answer;
-    let page = wire::Page::read(&mut body).map_err(|fault| {
-        unreadable(operation, format!("it is not JSON from byte {} on", fault.at))
-    })?;
+    let page = wire::Page::read(&mut body).map_err(|reason| unreadable(operation, reason))?;
     let (mark, total, is_last) = (page.mark.clone(), page.total_elements, page.last == Some(true));
     let Some(assets) = page.assets() else {
         return Err(unreadable(operation, "it has neither value nor content".to_owned()));

@@ -36,16 +36,21 @@ impl Page {
     /// spans are right.
     ///
     /// # Errors
-    /// Where the body stops being JSON.
-    pub fn read(body: &mut Vec<u8>) -> Result<Self, Fault> {
+    /// Why it is not a page, in words that quote nothing of it.
+    pub fn read(body: &mut Vec<u8>) -> Result<Self, String> {
         let mut reader = Reader::default();
-        let length = json::scan(body, &mut reader)?;
+        let length = json::scan(body, &mut reader)
+            .map_err(|Fault { at }| format!("it is not JSON from byte {at} on"))?;
         body.truncate(length);
         let text = |span: &Option<Range<usize>>| span.clone().map(|span| &body[span]);
+        // A cursor that cannot be read must not be taken for the end.
+        let mark = text(&reader.mark).unwrap_or(b"null");
+        let mark = serde_json::from_slice::<Option<String>>(mark)
+            .map_err(|_| "its mark is neither text nor null".to_owned())?;
         Ok(Self {
+            mark,
             total_elements: text(&reader.total_elements)
                 .and_then(|n| serde_json::from_slice(n).ok()),
-            mark: text(&reader.mark).and_then(|mark| serde_json::from_slice(mark).ok()),
             last: text(&reader.last).and_then(|last| serde_json::from_slice(last).ok()),
             value: reader.value,
             content: reader.content,
@@ -161,9 +166,17 @@ mod tests {
         check(r#"{"value":{"a":{},"b":[]}}"#, None, None, None);
         check(r#"{"new":[{"value":[1,2]}],"value":[{"value":[1,2]}]}"#, Some(1), None, None);
         check(r#"{"error":{"code":"x"}}"#, None, None, None);
-        check(r#"{"mark":7,"totalElements":"many"}"#, None, None, None);
+        check(r#"{"totalElements":"many"}"#, None, None, None);
         check("[[{}]]", None, None, None);
         check("7", None, None, None);
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_is_not_the_end() {
+        for mark in ["7", "{}", r#""\ud800""#] {
+            let body = format!(r#"{{"value":[{{}}],"mark":{mark}}}"#);
+            assert!(Page::read(&mut body.into_bytes()).is_err(), "{mark}");
+        }
     }
 
     #[test]
