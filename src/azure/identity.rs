@@ -83,9 +83,12 @@ impl Identity {
     }
 }
 
+/// Makes a credential with an empty cache.
+type Make = Box<dyn Fn() -> Result<Arc<dyn TokenCredential>> + Send + Sync>;
+
 /// Tokens of one audience for one origin.
 pub struct Tokens {
-    identity: Identity,
+    make: Make,
     scope: &'static str,
     origin: Origin,
     clock: Arc<dyn Clock>,
@@ -109,13 +112,17 @@ struct Token {
 impl Tokens {
     /// Tokens of `identity` for `scope`, to be sent to `url`'s origin only.
     pub fn new(identity: Identity, scope: &'static str, url: &Url, clock: Arc<dyn Clock>) -> Self {
-        Self { identity, scope, origin: url.origin(), clock, state: Mutex::default() }
+        Self::made_by(Box::new(move || identity.make()), scope, url, clock)
+    }
+
+    fn made_by(make: Make, scope: &'static str, url: &Url, clock: Arc<dyn Clock>) -> Self {
+        Self { make, scope, origin: url.origin(), clock, state: Mutex::default() }
     }
 
     async fn fetch(&self, state: &mut State) -> Result<Secret> {
         let credential = match &state.credential {
             Some(credential) => Arc::clone(credential),
-            None => Arc::clone(state.credential.insert(self.identity.make()?)),
+            None => Arc::clone(state.credential.insert((self.make)()?)),
         };
         let limit = Duration::from_secs(TOKEN_SECONDS_MAX);
         let answer = tokio::time::timeout(limit, credential.get_token(&[self.scope], None)).await;
@@ -222,4 +229,114 @@ fn status(err: &azure_core::Error) -> Option<u16> {
         source = cause.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+    use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+    use azure_core::credentials::{AccessToken, TokenRequestOptions};
+    use azure_core::time::OffsetDateTime;
+
+    use super::*;
+
+    /// A clock that is set by hand, in seconds.
+    #[derive(Default)]
+    struct Hand(AtomicI64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            let at_s = self.0.load(Ordering::SeqCst);
+            Timestamp::from_unix_ms(at_s * 1000).expect("near the epoch")
+        }
+    }
+
+    /// Gives `token-1`, `token-2`, ... that live until what is set; fails while nothing is set.
+    #[derive(Debug, Default)]
+    struct Endpoint {
+        expires_s: StdMutex<Option<i64>>,
+        n_asked: AtomicU32,
+    }
+
+    #[async_trait]
+    impl TokenCredential for Endpoint {
+        async fn get_token(
+            &self,
+            _scopes: &[&str],
+            _options: Option<TokenRequestOptions<'_>>,
+        ) -> azure_core::Result<AccessToken> {
+            let n = self.n_asked.fetch_add(1, Ordering::SeqCst) + 1;
+            let expires_s = *self.expires_s.lock().expect("not poisoned");
+            let Some(expires_s) = expires_s else {
+                let kind = azure_core::error::ErrorKind::Credential;
+                return Err(azure_core::Error::with_message(kind, "canary in the text"));
+            };
+            let expires_on = OffsetDateTime::from_unix_timestamp(expires_s).expect("a time");
+            Ok(AccessToken::new(format!("token-{n}"), expires_on))
+        }
+    }
+
+    struct World {
+        clock: Arc<Hand>,
+        endpoint: Arc<Endpoint>,
+        tokens: Tokens,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (clock, endpoint) = (Arc::new(Hand::default()), Arc::new(Endpoint::default()));
+            let credential = Arc::clone(&endpoint);
+            let make: Make = Box::new(move || Ok(Arc::clone(&credential) as _));
+            let url = Url::parse("https://a.example").expect("a URL");
+            let tokens = Tokens::made_by(make, EASM_SCOPE, &url, Arc::clone(&clock) as _);
+            Self { clock, endpoint, tokens }
+        }
+
+        /// Sets the clock and until when the endpoint's tokens live, and asks for a token.
+        async fn token(&self, now_s: i64, expires_s: Option<i64>) -> Result<String> {
+            self.clock.0.store(now_s, Ordering::SeqCst);
+            *self.endpoint.expires_s.lock().expect("not poisoned") = expires_s;
+            self.tokens.token().await.map(|token| token.expose().to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_kept_until_shortly_before_it_expires() {
+        let world = World::new();
+        let check = async |now_s, want: &str| {
+            let found = world.token(now_s, Some(now_s + 3600)).await;
+            assert_eq!(found.expect("a token"), want, "{now_s}");
+        };
+        check(0, "token-1").await;
+        check(3299, "token-1").await;
+        check(3300, "token-2").await;
+        check(3301, "token-2").await;
+    }
+
+    #[tokio::test]
+    async fn the_last_token_is_used_while_no_new_one_is_to_be_had() {
+        let world = World::new();
+        let first = world.token(0, Some(3600)).await;
+        assert_eq!(first.expect("a token"), "token-1");
+        for now_s in [3300, 3301, 3329] {
+            let found = world.token(now_s, None).await;
+            assert_eq!(found.expect("still good"), "token-1", "{now_s}");
+        }
+        assert_eq!(world.endpoint.n_asked.load(Ordering::SeqCst), 2, "asked again, but not always");
+        let err = world.token(3600, None).await.expect_err("expired");
+        assert!(!err.to_string().contains("canary"), "{err}");
+        assert_eq!(world.token(3601, Some(7200)).await.expect("back"), "token-4");
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_replaced_once_for_all_who_used_it() {
+        let world = World::new();
+        world.token(0, Some(3600)).await.expect("a token");
+        let refused = world.tokens.token().await.expect("a token");
+        for _ in 0..3 {
+            let token = world.tokens.renew(&refused).await.expect("a token");
+            assert_eq!(token.expose(), "token-2");
+        }
+    }
 }

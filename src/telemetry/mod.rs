@@ -4,6 +4,7 @@
 //! [`crate::secret::redact`] and keeps the progress bar out of the way of a line.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use indicatif::ProgressBar;
@@ -25,12 +26,16 @@ pub enum LogFormat {
 #[derive(Clone, Default)]
 pub struct Terminal {
     bar: Arc<Mutex<Option<ProgressBar>>>,
+    is_json: Arc<AtomicBool>,
 }
 
 impl Terminal {
-    /// Writes `text` and a line feed to stderr, redacted.
+    /// Writes `text` and a line feed to stderr, redacted: among JSON log lines as one of them.
     pub fn say(&self, text: &str) {
-        self.write_line(&format!("{text}\n"));
+        match self.is_json.load(Ordering::Relaxed) {
+            true => self.write_line(&format!("{}\n", serde_json::json!({ "message": text }))),
+            false => self.write_line(&format!("{text}\n")),
+        }
     }
 
     /// Shows `bar` below everything that is said, until [`Terminal::hide_bar`].
@@ -102,6 +107,7 @@ pub fn install(filter: &str, format: LogFormat, terminal: &Terminal) -> Result<(
             .with("found", filter)
             .advise("use a level such as info, or info,easm_export=debug")
     })?;
+    terminal.is_json.store(format == LogFormat::Json, Ordering::Relaxed);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     let installed = match format {
         LogFormat::Json => subscriber.json().with_writer(terminal.clone()).try_init(),

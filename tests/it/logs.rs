@@ -71,6 +71,11 @@ async fn logs_are_json_lines_when_asked_for_and_data_stays_alone_on_stdout() {
         serde_json::from_str::<serde_json::Value>(line).unwrap();
     }
     assert_eq!(done.stdout_text().lines().count(), 200);
+    let mut command = world.command(&["export", "--kind", "hosts"]);
+    command.env("EASM_LOG_FORMAT", "json");
+    let done = finish(command).await.expect_code(2);
+    let line: serde_json::Value = serde_json::from_str(done.error_line()).unwrap();
+    assert!(line["message"].as_str().unwrap().contains("hosts"), "an error is a line like them");
 }
 
 #[tokio::test]
