@@ -411,6 +411,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_service_says_is_repeated_without_our_secrets() {
+        rustls::crypto::ring::default_provider().install_default().unwrap_or(());
+        let token = Secret::new("canary-token-0123456789abcdef".to_owned());
+        let url = Url::parse("https://a.example/assets?filter=x").expect("a URL");
+        let bearer = Arc::new(Fixed(url.clone()));
+        let http = Http::new(bearer, RetryPolicy::default(), Arc::new(SystemClock), 1);
+        let said = format!("no filter in {} understood", token.expose());
+        let body = serde_json::json!({"error": {"code": token.expose(), "message": said}});
+        let err = http.expect("a client").error_of_status(
+            "test",
+            &url,
+            StatusCode::BAD_REQUEST,
+            &HeaderMap::new(),
+            body.to_string().as_bytes(),
+        );
+        assert_eq!(
+            err.to_string(),
+            "test: the service says: no filter in [REDACTED] understood (status=400, \
+             code=[REDACTED], host=a.example); correct what was asked for, for example the filter"
+        );
+    }
+
     #[tokio::test]
     async fn a_token_is_not_sent_to_another_host() {
         // Whether or not another test was first.

@@ -60,6 +60,17 @@ async fn no_secret_is_said_or_written_at_any_level() {
     }
 }
 
+/// Even what somebody typed into the wrong place is kept out of the line that refuses it.
+#[tokio::test]
+async fn a_secret_in_a_flag_is_not_repeated() {
+    let world = World::new(Options { assets: 1, ..Options::default() }).await;
+    let settings = world.sim.settings();
+    let header = &settings.iter().find(|(name, _)| *name == "IDENTITY_HEADER").unwrap().1;
+    let done = world.run(&["export", "--kind", header]).await.expect_code(2);
+    assert!(done.error_line().contains("\"[REDACTED]\""), "{}", done.stderr);
+    assert_clean(&done.stderr, &[header.clone()], "stderr");
+}
+
 #[tokio::test]
 async fn logs_are_json_lines_when_asked_for_and_data_stays_alone_on_stdout() {
     let world = World::new(Options { assets: 200, fault_rate: 0.3, ..Options::default() }).await;
