@@ -106,7 +106,7 @@ fn text(store: &str, manifest: &Manifest) -> String {
     let parts = format!("{target}/assets/date={}/run={run_id}", run_id.date());
     format!(
         "\
-Exported {assets} made-up assets from the simulator, {completeness}: {kinds}.
+Exported {assets} made-up assets from the simulator, {completeness}{kinds}.
 
   newest run   {store}/{target}/latest.json
   manifest     {store}/{target}/runs/{run_id}/manifest.json
@@ -125,6 +125,6 @@ EASM_WORKSPACE, and run `easm-export export`.
 ",
         assets = thousands(counts.exported),
         completeness = manifest.completeness.as_str(),
-        kinds = kinds.join(", "),
+        kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) },
     )
 }

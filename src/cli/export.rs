@@ -142,7 +142,9 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
     let manifest = manifest?;
     if args.json {
         print_json(&manifest)?;
-    } else {
+    }
+    // That something is missing is said in any case.
+    if !args.json || manifest.completeness == Completeness::Mismatch {
         terminal.say(&sentence(&manifest, &store.name(), &layout, started.elapsed().as_secs_f64()));
     }
     Ok(exit_code(manifest.completeness))

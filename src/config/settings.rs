@@ -81,6 +81,7 @@ impl Settings {
         }
         refuse_unknown(env)?;
         refuse_targets(env)?;
+        refuse_later(env)?;
         let [tenant_id, subscription_id, resource_group, workspace] = required(env)?;
         check_guid_or_domain("EASM_TENANT_ID", &tenant_id)?;
         check_guid("EASM_SUBSCRIPTION_ID", &subscription_id)?;
@@ -142,6 +143,17 @@ fn refuse_unknown(env: &Env) -> Result<()> {
     Err(Error::new(Kind::Config, "read settings")
         .because(format!("unknown setting {}", unknown.join(", ")))
         .advise(advice))
+}
+
+/// What asks for work that this version does not do is refused: left out in silence, it would be
+/// missed only when it is needed.
+fn refuse_later(env: &Env) -> Result<()> {
+    for (name, only) in [("EASM_DELTA", "off"), ("EASM_SCHEMA_POLICY", "record")] {
+        if let Some(found) = env.get(name).filter(|found| *found != only) {
+            return Err(parse::refuse(name, &format!("{only}, all that this version does"), found));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_targets(env: &Env) -> Result<()> {
@@ -244,6 +256,14 @@ fn credential(env: &Env) -> Result<Credential> {
                         "{} asks for a client secret, which this version cannot sign in with",
                         found.unwrap_or(name)
                     ))
+                    .advise("set EASM_CREDENTIAL=managed-identity"));
+            }
+            if env.get("AZURE_FEDERATED_TOKEN_FILE").is_some() {
+                return Err(Error::new(Kind::Config, "choose a credential")
+                    .because(
+                        "AZURE_FEDERATED_TOKEN_FILE asks for workload identity, which this version \
+                         cannot sign in with",
+                    )
                     .advise("set EASM_CREDENTIAL=managed-identity"));
             }
             if endpoint.is_none() {
@@ -364,6 +384,8 @@ mod tests {
         check("EASM_KINDS", "hosts");
         check("EASM_FORMAT", "xml");
         check("EASM_COMPRESSION", "lzma");
+        check("EASM_DELTA", "on");
+        check("EASM_SCHEMA_POLICY", "fail");
         check("EASM_PAGE_SIZE", "101");
         check("EASM_PAGE_SIZE", "0");
         check("EASM_CONCURRENCY", "65");
@@ -425,6 +447,7 @@ mod tests {
             ": EASM_CLIENT_SECRET asks for",
         );
         check(&[("EASM_CLIENT_SECRET_NAME", "n")], ": EASM_CLIENT_SECRET_NAME asks for");
+        check(&[("AZURE_FEDERATED_TOKEN_FILE", "f")], ": AZURE_FEDERATED_TOKEN_FILE asks for");
         check(&[("IDENTITY_HEADER", "")], "only one is set");
         let neither = [("IDENTITY_HEADER", ""), ("IDENTITY_ENDPOINT", "")];
         check(&neither, "EASM_CREDENTIAL=managed-identity");

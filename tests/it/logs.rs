@@ -68,7 +68,7 @@ async fn a_secret_in_a_flag_is_not_repeated() {
     let header = &settings.iter().find(|(name, _)| *name == "IDENTITY_HEADER").unwrap().1;
     let done = world.run(&["export", "--kind", header]).await.expect_code(2);
     assert!(done.error_line().contains("\"[REDACTED]\""), "{}", done.stderr);
-    assert_clean(&done.stderr, &[header.clone()], "stderr");
+    assert_clean(&done.stderr, std::slice::from_ref(header), "stderr");
 }
 
 #[tokio::test]
