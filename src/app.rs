@@ -6,9 +6,9 @@ use url::Url;
 
 use crate::azure::arm::Arm;
 use crate::azure::easm::{Easm, Path};
-use crate::azure::identity::{ARM_SCOPE, EASM_SCOPE, Identity, Tokens};
+use crate::azure::identity::{ARM_SCOPE, EASM_SCOPE, Identity, STORAGE_SCOPE, Tokens};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Env, Settings, StoreUrl};
+use crate::config::{BlobAccess, BlobUrl, Env, Identities, Settings, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::export::source::Source;
 use crate::export::{Job, Observer, World};
@@ -16,9 +16,12 @@ use crate::model::request::Request;
 use crate::model::run::Trigger;
 use crate::model::target::Workspace;
 use crate::net::Http;
+use crate::net::egress::{Bodies, Egress, NamedBy};
 use crate::net::retry::RetryPolicy;
 use crate::store::Store;
+use crate::store::blob::{Access, Blob};
 use crate::store::folder::FolderStore;
+use crate::store::remote::Remote;
 
 /// Requests to ARM at once: it is asked one thing after the other.
 const ARM_CONCURRENCY: usize = 1;
@@ -38,31 +41,34 @@ impl Target {
     /// What identity or ARM failed with; [`Kind::Config`] if a setting does not fit.
     pub async fn connect(settings: Settings, env: &Env) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let identity = Identity::new(settings.credential.clone(), env);
-        let http = |scope, url: &Url, concurrency| {
-            let tokens = Tokens::new(identity.clone(), scope, url, Arc::clone(&clock));
-            Http::new(Arc::new(tokens), RetryPolicy::default(), Arc::clone(&clock), concurrency)
+        let Identities { target, authority, .. } = &settings.identities;
+        let identity = Identity::new(target.clone(), authority, env, &clock)?;
+        let http = |scope, url: &Url, named_by, concurrency| -> Result<Http> {
+            let egress = Egress::to(url, named_by, Bodies::Unpacked)?;
+            let tokens = Arc::new(Tokens::new(identity.clone(), scope, url, Arc::clone(&clock)));
+            let retry = RetryPolicy::default();
+            Ok(Http::new(egress, tokens, retry, Arc::clone(&clock), concurrency))
         };
         let region = match &settings.region {
             Some(region) => region.clone(),
             None => {
-                let http = http(ARM_SCOPE, &settings.arm_url, ARM_CONCURRENCY)?;
+                let http = http(ARM_SCOPE, &settings.arm_url, NamedBy::Setting, ARM_CONCURRENCY)?;
                 let arm =
                     Arm::new(http, settings.arm_url.clone(), settings.arm_api_version.clone());
                 let group = &settings.resource_group;
                 arm.region(&settings.subscription_id, group, &settings.workspace).await?
             }
         };
-        let data_plane = match &settings.data_plane_url {
-            Some(url) => url.clone(),
-            None => data_plane_url(&region)?,
+        let (data_plane, named_by) = match &settings.data_plane_url {
+            Some(url) => (url.clone(), NamedBy::Setting),
+            None => (data_plane_url(&region)?, NamedBy::Service),
         };
         let path = Path {
             subscription_id: &settings.subscription_id,
             resource_group: &settings.resource_group,
             workspace: &settings.workspace,
         };
-        let http = http(EASM_SCOPE, &data_plane, settings.concurrency)?;
+        let http = http(EASM_SCOPE, &data_plane, named_by, settings.concurrency)?;
         let easm = Easm::new(http, &data_plane, path, settings.data_plane_api_version.clone());
         let workspace = Workspace {
             tenant_id: settings.tenant_id.clone(),
@@ -100,11 +106,26 @@ impl Target {
     }
 }
 
-/// The store at `url`.
-pub fn store(url: &StoreUrl) -> Arc<dyn Store> {
-    match url {
-        StoreUrl::Folder(path) => Arc::new(FolderStore::new(path)),
-    }
+/// The store at `url`, with the app's own identity.
+///
+/// # Errors
+/// [`Kind::Config`] if it cannot be used.
+pub fn store(url: &StoreUrl, identities: &Identities, env: &Env) -> Result<Arc<dyn Store>> {
+    let BlobUrl { container, prefix, access } = match url {
+        StoreUrl::Folder(path) => return Ok(Arc::new(FolderStore::new(path))),
+        StoreUrl::Blob(url) => url,
+    };
+    let access = match access {
+        BlobAccess::DevelopmentKey => Access::DevelopmentKey,
+        BlobAccess::Identity => {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let Identities { own, authority, .. } = identities;
+            let identity = Identity::new(own.clone(), authority, env, &clock)?;
+            Access::Token(Arc::new(Tokens::new(identity, STORAGE_SCOPE, container, clock)))
+        }
+    };
+    let blob = Blob::new(container.clone(), prefix, access)?;
+    Ok(Arc::new(Remote::new(Arc::new(blob), RetryPolicy::default())))
 }
 
 /// `https://{region}.easm.defender.microsoft.com` (API reference, section 2).

@@ -178,11 +178,30 @@ impl Error {
         self
     }
 
+    /// Says what to do next, unless that is said already.
+    #[must_use]
+    pub fn or_advise(mut self, advice: &'static str) -> Self {
+        self.advice.get_or_insert(advice.into());
+        self
+    }
+
     /// The same failure with another kind, for callers that know better what it means.
     #[must_use]
     pub fn as_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// The same failure as one of `operation`, which it was a step of.
+    #[must_use]
+    pub fn during(mut self, operation: impl Into<Cow<'static, str>>) -> Self {
+        self.operation = operation.into();
+        self
+    }
+
+    /// What happened, if that was said in more words than the kind's.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// What kind of failure this is.

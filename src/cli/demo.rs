@@ -41,7 +41,9 @@ pub struct Args {
 /// # Errors
 /// [`Kind::Config`] if the port is taken; an export that fails says why itself.
 pub(super) async fn run(args: Args) -> Result<u8> {
-    let StoreUrl::Folder(folder) = parse::store_url("--store", &args.store)?;
+    let StoreUrl::Folder(folder) = parse::store_url("--store", &args.store)? else {
+        return Err(parse::refuse("--store", "a folder's path for a demo", &args.store));
+    };
     let options =
         Options { assets: args.assets, seed: args.seed, port: args.port, ..Options::default() };
     let simulator = simulate::start(options).await?;
@@ -57,7 +59,8 @@ pub(super) async fn run(args: Args) -> Result<u8> {
         .kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
         // Settings of a real target stay out of a demo.
-        if name.to_string_lossy().starts_with("EASM_") || name == "AZURE_CLIENT_ID" {
+        let text = name.to_string_lossy();
+        if text.starts_with("EASM_") || text.starts_with("AZURE_") {
             command.env_remove(name);
         }
     }

@@ -40,7 +40,7 @@ pub struct Args {
     /// Compression of the files: gzip or none. With --stdout the default is none.
     #[arg(long)]
     compression: Option<String>,
-    /// Where the files go: a folder.
+    /// Where the files go: a folder, or the URL of a container of Blob Storage or Azurite.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Export at most so many assets.
@@ -120,7 +120,7 @@ impl Args {
 /// What ended the run.
 pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal) -> Result<u8> {
     let request = args.request(&settings.request)?;
-    let store = app::store(&args.store(&settings.store)?);
+    let store = app::store(&args.store(&settings.store)?, &settings.identities, env)?;
     if args.dry_run {
         let target = connect(settings, env).await?;
         let census = unless_interrupted(plan::census(target.source(), &request)).await?;

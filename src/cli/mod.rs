@@ -144,11 +144,10 @@ fn read_env_files() -> Result<Vec<(String, String)>> {
     Ok(Vec::from_iter(std::collections::BTreeMap::from_iter(vars)))
 }
 
-/// What the platform sets is read by libraries in the environment itself, so in a file it would have
-/// no effect.
+/// What a library reads in the environment itself would have no effect in a file.
 fn refuse_platform_names(env: &Env, files: &[(String, String)]) -> Result<()> {
-    let is_platform = |name: &str| names::PLATFORM.contains(&name) && name != "AZURE_CLIENT_ID";
-    let idle = files.iter().find(|(name, _)| is_platform(name) && env.get(name).is_none());
+    let is_read = |name: &str| names::READ_BY_LIBRARIES.contains(&name);
+    let idle = files.iter().find(|(name, _)| is_read(name) && env.get(name).is_none());
     match idle {
         None => Ok(()),
         Some((name, _)) => Err(Error::new(Kind::Config, format!("read {name}"))

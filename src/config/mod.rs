@@ -2,13 +2,16 @@
 //!
 //! The environment arrives as a value, so that a test passes a map; nothing here reads the process
 //! environment. [`Settings::read`] checks everything once, and the rest of the program trusts it.
-//! What a setting means is the contract, section 2; which names exist is [`names`].
+//! What a setting means is the contract, section 2; which there are is [`reference`].
 
+pub mod credential;
 pub mod env;
 pub mod files;
 pub mod names;
 pub mod parse;
+pub mod reference;
 mod settings;
 
+pub use credential::{Credential, Identities};
 pub use env::Env;
-pub use settings::{Credential, Settings, StoreUrl};
+pub use settings::{BlobAccess, BlobUrl, Settings, StoreUrl};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::settings::StoreUrl;
+use super::settings::{BlobAccess, BlobUrl, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::model::asset::AssetKind;
 use crate::model::request::{Compression, Dataset, Format};
-use crate::net;
+use crate::net::egress::{self, BLOB_DOMAIN, NamedBy, is_on_loopback};
 
 /// A refusal of `found` for the setting or flag `name`, saying what is allowed.
 pub fn refuse(name: &str, allowed: &str, found: &str) -> Error {
@@ -125,8 +125,7 @@ pub fn service_url(name: &str, text: &str) -> Result<Url> {
     if holds_more {
         return Err(refuse(name, ALLOWED, "(a URL with user, query or fragment)"));
     }
-    let is_loopback = url.host().is_some_and(|host| net::is_loopback(&host));
-    if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback) {
+    if egress::check(&url, NamedBy::Setting).is_err() {
         return Err(refuse(name, ALLOWED, text));
     }
     let path = url.path().trim_end_matches('/').to_owned();
@@ -134,12 +133,14 @@ pub fn service_url(name: &str, text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// Where the store is: a path or a `file://` URL.
+/// Where the store is: a path, a `file://` URL, or the URL of a container.
 ///
 /// # Errors
 /// A refusal; a URL with a query (a SAS) is not quoted.
 pub fn store_url(name: &str, text: &str) -> Result<StoreUrl> {
-    const ALLOWED: &str = "a folder's path or a file:/// URL";
+    const ALLOWED: &str = "a folder's path, file:///..., \
+                           https://{account}.blob.core.windows.net/{container}[/{prefix}], or \
+                           http://127.0.0.1:{port}/devstoreaccount1/{container}[/{prefix}]";
     if text.is_empty() {
         return Err(refuse(name, ALLOWED, text));
     }
@@ -147,22 +148,102 @@ pub fn store_url(name: &str, text: &str) -> Result<StoreUrl> {
     let lower = text.to_ascii_lowercase();
     let credentials = ["accountkey=", "sharedaccess", "sig=", "blob.core."];
     if !lower.contains("://") && credentials.iter().any(|part| lower.contains(part)) {
-        let allowed = "a folder's path; keys and signatures are never used";
+        let allowed =
+            "a folder's path or a URL with its scheme; keys and signatures are never used";
         return Err(refuse(name, allowed, "(what looks like a key or a signature)"));
     }
     if !text.contains("://") {
         return Ok(StoreUrl::Folder(PathBuf::from(text)));
     }
     let url = Url::parse(text).map_err(|_| refuse(name, ALLOWED, "(not a URL)"))?;
-    if url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse(name, "a URL without user and query", "(a URL with a user or a query)"));
+    let holds_more = !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some();
+    if holds_more {
+        let allowed =
+            "a URL without user, query (SAS) and fragment; the app's own identity signs in";
+        return Err(refuse(name, allowed, "(a URL with one of them)"));
     }
-    if url.scheme() != "file" {
-        let allowed = "a folder's path or a file:/// URL, the stores of this version";
-        return Err(refuse(name, allowed, text));
+    if url.scheme() == "file" {
+        let path = url.to_file_path().map_err(|()| refuse(name, ALLOWED, text))?;
+        return Ok(StoreUrl::Folder(path));
     }
-    let path = url.to_file_path().map_err(|()| refuse(name, ALLOWED, text))?;
-    Ok(StoreUrl::Folder(path))
+    blob_url(&url)
+        .map(StoreUrl::Blob)
+        .map_err(|allowed| refuse(name, if allowed.is_empty() { ALLOWED } else { allowed }, text))
+}
+
+/// The place in a container that `url` names; else what is allowed, or nothing if `url` is of
+/// another sort.
+fn blob_url(url: &Url) -> Result<BlobUrl, &'static str> {
+    let mut segments: Vec<String> = url
+        .path_segments()
+        .ok_or("")?
+        .map(|segment| percent_decoded(segment).ok_or("a URL in UTF-8"))
+        .collect::<Result<_, _>>()?;
+    if segments.last().is_some_and(String::is_empty) {
+        segments.pop();
+    }
+    let is_loopback = is_on_loopback(url);
+    let access = match (url.scheme(), is_loopback) {
+        ("https", _) => BlobAccess::Identity,
+        ("http", true) => BlobAccess::DevelopmentKey,
+        _ => return Err(""),
+    };
+    let mut segments = segments.into_iter();
+    if is_loopback {
+        if segments.next().as_deref() != Some("devstoreaccount1") {
+            return Err("the account devstoreaccount1 on loopback");
+        }
+    } else {
+        let account = url.host_str().and_then(|host| host.strip_suffix(BLOB_DOMAIN)).ok_or("")?;
+        let is_account = (3..=24).contains(&account.len())
+            && account.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if !is_account || url.port().is_some() {
+            return Err("an account of 3 to 24 lower-case letters and digits, and no port");
+        }
+    }
+    let container = segments.next().ok_or("a URL that names a container")?;
+    if !is_container_name(&container) {
+        return Err("a container of 3 to 63 lower-case letters, digits and single hyphens");
+    }
+    let prefix: Vec<String> = segments.collect();
+    let is_plain = |segment: &String| {
+        !segment.is_empty()
+            && !segment.ends_with('.')
+            && !segment.chars().any(|c| c.is_control() || c == '/' || c == '\\')
+    };
+    let prefix_chars: usize = prefix.iter().map(|segment| segment.chars().count() + 1).sum();
+    if !prefix.iter().all(is_plain) || prefix_chars > PREFIX_CHARS_MAX {
+        return Err("a prefix of plain folder names, at most 400 characters");
+    }
+    let mut base = url.clone();
+    base.set_path(&match is_loopback {
+        true => format!("/devstoreaccount1/{container}"),
+        false => format!("/{container}"),
+    });
+    Ok(BlobUrl { container: base, prefix: prefix.join("/"), access })
+}
+
+/// Longest prefix: a blob's name may have 1,024 characters, and ours have up to 400 behind it.
+const PREFIX_CHARS_MAX: usize = 400;
+
+/// Azure's rule for names of containers.
+fn is_container_name(text: &str) -> bool {
+    (3..=63).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && !text.contains("--")
+}
+
+/// `segment` of a URL's path as it is meant.
+fn percent_decoded(segment: &str) -> Option<String> {
+    // In a form, `+` is a space; in a path it is a plus.
+    let form = format!("x={}", segment.replace('+', "%2B").replace('&', "%26"));
+    let (_, value) = url::form_urlencoded::parse(form.as_bytes()).next()?;
+    (!value.contains(char::REPLACEMENT_CHARACTER)).then(|| value.into_owned())
 }
 
 #[cfg(test)]
@@ -222,7 +303,52 @@ mod tests {
         let err = service_url("EASM_ARM_URL", "https://user:canary@h:99999").expect_err("no URL");
         assert!(!err.to_string().contains("canary"), "{err}");
         assert!(matches!(store_url("--store", "file:///tmp/x"), Ok(StoreUrl::Folder(_))));
-        assert!(store_url("--store", "s3://bucket").is_err());
+    }
+
+    #[test]
+    fn a_store_is_a_folder_or_a_place_in_a_container() {
+        let check = |text: &str, want: Option<&str>| {
+            let found = match store_url("--store", text) {
+                Ok(StoreUrl::Folder(path)) => Some(format!("folder {}", path.display())),
+                Ok(StoreUrl::Blob(BlobUrl { container, prefix, access })) => {
+                    Some(format!("{access:?} {container} {prefix}"))
+                }
+                Err(_) => None,
+            };
+            assert_eq!(found.as_deref(), want, "{text}");
+        };
+        let azure = "Identity https://acct.blob.core.windows.net/exports ";
+        let key = "DevelopmentKey http://127.0.0.1:10000/devstoreaccount1/exports ";
+        let tls = "Identity https://localhost:1/devstoreaccount1/exports ";
+        check("exports", Some("folder exports"));
+        check("file:///tmp/x", Some("folder /tmp/x"));
+        check("https://acct.blob.core.windows.net/exports", Some(azure));
+        check("https://acct.blob.core.windows.net/exports/", Some(azure));
+        let prefix = format!("{azure}easm/ä +daily");
+        check("https://acct.blob.core.windows.net/exports/easm/%C3%A4%20+daily", Some(&prefix));
+        check("http://127.0.0.1:10000/devstoreaccount1/exports", Some(key));
+        check("https://localhost:1/devstoreaccount1/exports/", Some(tls));
+        for refused in [
+            "s3://bucket",
+            "https://acct.blob.core.windows.net",
+            "https://acct.blob.core.windows.net/",
+            "https://acct.blob.core.windows.net/Exports",
+            "https://acct.blob.core.windows.net/$web",
+            "https://acct.blob.core.windows.net/exports//a",
+            "https://acct.blob.core.windows.net/exports/a%2Fb",
+            "https://acct.blob.core.windows.net/exports/a./b",
+            "https://acct.blob.core.windows.net:8443/exports",
+            "http://acct.blob.core.windows.net/exports",
+            "https://a.blob.core.windows.net/exports",
+            "https://acct.blob.core.windows.net.example/exports",
+            "https://blob.example/exports",
+            "http://10.0.0.4:10000/devstoreaccount1/exports",
+            "http://127.0.0.1:10000/exports",
+            "http://127.0.0.1:10000/other/exports",
+            "http://127.0.0.1:10000/devstoreaccount1",
+        ] {
+            check(refused, None);
+        }
     }
 
     #[test]

@@ -4,29 +4,42 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use super::credential::Identities;
 use super::env::Env;
 use super::{names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::asset::AssetKind;
-use crate::model::request::{Compression, Dataset, Format, Request};
+use crate::model::request::Request;
 use crate::model::target::is_target_name;
 use crate::secret::Secret;
-
-/// How the program signs in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// The identity the platform gives. `client_id`: a user-assigned one.
-    ManagedIdentity {
-        /// Client id of a user-assigned identity; absent: system-assigned.
-        client_id: Option<String>,
-    },
-}
 
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// A folder.
     Folder(PathBuf),
+    /// A place in a container of Blob Storage.
+    Blob(BlobUrl),
+}
+
+/// A place in a container of Blob Storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobUrl {
+    /// URL of the container.
+    pub container: Url,
+    /// In front of every path: segments without a slash at either end, or empty.
+    pub prefix: String,
+    /// How requests are signed.
+    pub access: BlobAccess,
+}
+
+/// How requests to Blob Storage are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobAccess {
+    /// With tokens of the app's own identity.
+    Identity,
+    /// With Azurite's published development key.
+    DevelopmentKey,
 }
 
 /// The settings, checked. Fields are named after the settings of the contract, section 2.
@@ -42,8 +55,8 @@ pub struct Settings {
     pub workspace: String,
     /// `EASM_REGION`; absent: ask ARM.
     pub region: Option<String>,
-    /// `EASM_CREDENTIAL`, resolved.
-    pub credential: Credential,
+    /// `EASM_CREDENTIAL` and what belongs to it.
+    pub identities: Identities,
     /// `EASM_DATA_PLANE_URL`; absent: from the region.
     pub data_plane_url: Option<Url>,
     /// `EASM_ARM_URL`
@@ -90,41 +103,35 @@ impl Settings {
             let allowed = "letters, digits, - and _, at most 63, a letter or digit first";
             return Err(parse::refuse("EASM_WORKSPACE", allowed, &workspace));
         }
-        let version = |own: &str, default: &str| -> Result<String> {
+        let version = |own: &str| -> Result<String> {
             let (name, found) = match (env.get(own), env.get("EASM_API_VERSION")) {
                 (Some(version), _) => (own, version),
                 (None, Some(version)) => ("EASM_API_VERSION", version),
-                (None, None) => (own, default),
+                (None, None) => (own, names::default(own)),
             };
             check_api_version(name, found)?;
             Ok(found.to_owned())
         };
-        let one = |name: &str, default: u64, allowed| match env.get(name) {
-            Some(text) => parse::number(name, text, allowed),
-            None => Ok(default),
-        };
-        let small = |name: &str, default: u64, max: u64| -> Result<u32> {
-            Ok(u32::try_from(one(name, default, 1..=max)?).expect("the largest maximum is 100"))
+        let one = |name: &str, allowed| parse::number(name, get(env, name), allowed);
+        let small = |name: &str, max: u64| -> Result<u32> {
+            Ok(u32::try_from(one(name, 1..=max)?).expect("the largest maximum is 100"))
         };
         Ok(Self {
             region: env.get("EASM_REGION").map(region).transpose()?,
-            credential: credential(env)?,
+            identities: Identities::read(env, &tenant_id)?,
             data_plane_url: env
                 .get("EASM_DATA_PLANE_URL")
                 .map(|url| parse::service_url("EASM_DATA_PLANE_URL", url))
                 .transpose()?,
-            arm_url: parse::service_url(
-                "EASM_ARM_URL",
-                env.get("EASM_ARM_URL").unwrap_or("https://management.azure.com"),
-            )?,
-            data_plane_api_version: version("EASM_DP_API_VERSION", "2024-10-01-preview")?,
-            arm_api_version: version("EASM_CP_API_VERSION", "2023-04-01-preview")?,
+            arm_url: parse::service_url("EASM_ARM_URL", get(env, "EASM_ARM_URL"))?,
+            data_plane_api_version: version("EASM_DP_API_VERSION")?,
+            arm_api_version: version("EASM_CP_API_VERSION")?,
             store: store(env)?,
             request: request(env)?,
-            page_size: small("EASM_PAGE_SIZE", 100, 100)?,
-            concurrency: small("EASM_CONCURRENCY", 8, 64)? as usize,
-            shards: small("EASM_SHARDS", 8, 64)?,
-            part_bytes_max: one("EASM_PART_BYTES_MAX", 64 << 20, 32_768..=u64::MAX)?,
+            page_size: small("EASM_PAGE_SIZE", 100)?,
+            concurrency: small("EASM_CONCURRENCY", 64)? as usize,
+            shards: small("EASM_SHARDS", 64)?,
+            part_bytes_max: one("EASM_PART_BYTES_MAX", 32_768..=u64::MAX)?,
             tenant_id,
             subscription_id,
             resource_group,
@@ -133,12 +140,17 @@ impl Settings {
     }
 }
 
+/// The value of the setting `name`, or its default.
+fn get<'a>(env: &'a Env, name: &str) -> &'a str {
+    env.get(name).unwrap_or(names::default(name))
+}
+
 fn refuse_unknown(env: &Env) -> Result<()> {
     let unknown = env.unknown();
     let Some(first) = unknown.first() else { return Ok(()) };
     let advice = match names::closest(first) {
         Some(known) => format!("did you mean {known}?"),
-        None => "remove it, or see the README for the settings there are".to_owned(),
+        None => "remove it, or see docs/configuration.md for the settings there are".to_owned(),
     };
     Err(Error::new(Kind::Config, "read settings")
         .because(format!("unknown setting {}", unknown.join(", ")))
@@ -148,7 +160,8 @@ fn refuse_unknown(env: &Env) -> Result<()> {
 /// What asks for work that this version does not do is refused: left out in silence, it would be
 /// missed only when it is needed.
 fn refuse_later(env: &Env) -> Result<()> {
-    for (name, only) in [("EASM_DELTA", "off"), ("EASM_SCHEMA_POLICY", "record")] {
+    for name in ["EASM_DELTA", "EASM_SCHEMA_POLICY"] {
+        let only = names::default(name);
         if let Some(found) = env.get(name).filter(|found| *found != only) {
             return Err(parse::refuse(name, &format!("{only}, all that this version does"), found));
         }
@@ -184,7 +197,8 @@ fn required(env: &Env) -> Result<[String; 4]> {
     Ok(NAMES.map(|name| env.get(name).expect("checked above").to_owned()))
 }
 
-fn is_guid(text: &str) -> bool {
+/// Whether `text` is a GUID.
+pub(super) fn is_guid(text: &str) -> bool {
     let lengths = [8, 4, 4, 4, 12];
     let groups: Vec<&str> = text.split('-').collect();
     groups.len() == lengths.len()
@@ -235,60 +249,8 @@ fn region(text: &str) -> Result<String> {
     }
 }
 
-fn credential(env: &Env) -> Result<Credential> {
-    const ALLOWED: &str = "managed-identity, the only credential of this version";
-    let wanted = env.get("EASM_CREDENTIAL").unwrap_or("auto");
-    let secrets = ["EASM_CLIENT_SECRET", "EASM_CLIENT_SECRET_NAME"];
-    let secret = secrets.into_iter().find(|name| env.get(name).is_some());
-    let (endpoint, header) = (env.get("IDENTITY_ENDPOINT"), env.get("IDENTITY_HEADER"));
-    if endpoint.is_some() != header.is_some() {
-        return Err(Error::new(Kind::Config, "choose a credential")
-            .because("of IDENTITY_ENDPOINT and IDENTITY_HEADER only one is set")
-            .advise("set both, as the platform does, or neither"));
-    }
-    match wanted {
-        "managed-identity" => {}
-        "auto" => {
-            if let Some(name) = secret {
-                let found = names::fallback(name).filter(|_| env.raw(name).is_none());
-                return Err(Error::new(Kind::Config, "choose a credential")
-                    .because(format!(
-                        "{} asks for a client secret, which this version cannot sign in with",
-                        found.unwrap_or(name)
-                    ))
-                    .advise("set EASM_CREDENTIAL=managed-identity"));
-            }
-            if env.get("AZURE_FEDERATED_TOKEN_FILE").is_some() {
-                return Err(Error::new(Kind::Config, "choose a credential")
-                    .because(
-                        "AZURE_FEDERATED_TOKEN_FILE asks for workload identity, which this version \
-                         cannot sign in with",
-                    )
-                    .advise("set EASM_CREDENTIAL=managed-identity"));
-            }
-            if endpoint.is_none() {
-                return Err(Error::new(Kind::Config, "choose a credential")
-                    .because("no managed identity endpoint is offered here (IDENTITY_ENDPOINT)")
-                    .advise(
-                        "on a virtual machine set EASM_CREDENTIAL=managed-identity; elsewhere try \
-                         `easm-export demo`, which needs none",
-                    ));
-            }
-        }
-        other => return Err(parse::refuse("EASM_CREDENTIAL", ALLOWED, other)),
-    }
-    // An own identity for the app that is set to nothing means the system-assigned one.
-    let apps_own = match env.raw("EASM_IDENTITY_CLIENT_ID") {
-        Some(value) => Some(value.trim()).filter(|value| !value.is_empty()),
-        None => env.get("AZURE_CLIENT_ID"),
-    };
-    let client_id = env.get("EASM_CLIENT_ID").or(apps_own).map(str::to_owned);
-    Ok(Credential::ManagedIdentity { client_id })
-}
-
 fn store(env: &Env) -> Result<StoreUrl> {
-    let store =
-        parse::store_url("EASM_STORE_URL", env.get("EASM_STORE_URL").unwrap_or("./exports"))?;
+    let store = parse::store_url("EASM_STORE_URL", get(env, "EASM_STORE_URL"))?;
     match store {
         StoreUrl::Folder(_) if env.is_in_azure() => {
             Err(Error::new(Kind::Config, "read EASM_STORE_URL")
@@ -302,27 +264,20 @@ fn store(env: &Env) -> Result<StoreUrl> {
 fn request(env: &Env) -> Result<Request> {
     let filter = match env.raw("EASM_FILTER") {
         Some(filter) => parse::filter("EASM_FILTER", filter)?,
-        None => "state = \"confirmed\"".to_owned(),
+        None => names::default("EASM_FILTER").to_owned(),
     };
-    let read = |name: &str| env.get(name);
+    let read = |name: &'static str| (name, get(env, name));
+    let (datasets, format, compression) =
+        (read("EASM_DATASETS"), read("EASM_FORMAT"), read("EASM_COMPRESSION"));
     Ok(Request {
-        datasets: match read("EASM_DATASETS") {
-            Some(text) => parse::datasets("EASM_DATASETS", text)?,
-            None => vec![Dataset::Assets],
-        },
+        datasets: parse::datasets(datasets.0, datasets.1)?,
         filter,
-        kinds: match read("EASM_KINDS") {
+        kinds: match env.get("EASM_KINDS") {
             Some(text) => parse::kinds("EASM_KINDS", text)?,
             None => AssetKind::ALL.to_vec(),
         },
-        format: match read("EASM_FORMAT") {
-            Some(text) => parse::format("EASM_FORMAT", text)?,
-            None => Format::Ndjson,
-        },
-        compression: match read("EASM_COMPRESSION") {
-            Some(text) => parse::compression("EASM_COMPRESSION", text)?,
-            None => Compression::Gzip,
-        },
+        format: parse::format(format.0, format.1)?,
+        compression: parse::compression(compression.0, compression.1)?,
         columns: Vec::new(),
         max_assets: None,
     })
@@ -331,6 +286,7 @@ fn request(env: &Env) -> Result<Request> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::request::Compression;
 
     const GOOD: &[(&str, &str)] = &[
         ("EASM_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
@@ -358,7 +314,6 @@ mod tests {
         assert_eq!(settings.store, StoreUrl::Folder("./exports".into()));
         assert_eq!((settings.page_size, settings.concurrency, settings.shards), (100, 8, 8));
         assert_eq!(settings.part_bytes_max, 67_108_864);
-        assert_eq!(settings.credential, Credential::ManagedIdentity { client_id: None });
     }
 
     #[test]
@@ -421,39 +376,6 @@ mod tests {
         let settings = settings.expect("good");
         assert_eq!(settings.data_plane_api_version, "2023-03-01-preview");
         assert_eq!(settings.arm_api_version, "2022-11-01-preview");
-    }
-
-    #[test]
-    fn the_identity_is_the_targets_then_the_apps_then_the_systems() {
-        let check = |changes: &[(&str, &str)], want: Option<&str>| {
-            let Credential::ManagedIdentity { client_id } = read(changes).expect("good").credential;
-            assert_eq!(client_id.as_deref(), want, "{changes:?}");
-        };
-        check(&[("EASM_CLIENT_ID", "t"), ("EASM_IDENTITY_CLIENT_ID", "a")], Some("t"));
-        check(&[("EASM_IDENTITY_CLIENT_ID", "a"), ("AZURE_CLIENT_ID", "z")], Some("a"));
-        check(&[("AZURE_CLIENT_ID", "z")], Some("z"));
-        check(&[("EASM_IDENTITY_CLIENT_ID", ""), ("AZURE_CLIENT_ID", "z")], None);
-    }
-
-    #[test]
-    fn what_this_version_cannot_sign_in_with_is_named_by_its_cause() {
-        let check = |changes: &[(&str, &str)], words: &str| {
-            let err = read(changes).expect_err("no credential").to_string();
-            assert!(err.contains(words) && !err.contains("a-made-up-client-secret"), "{err}");
-        };
-        check(&[("CLIENT_SECRET", "a-made-up-client-secret")], ": CLIENT_SECRET asks for");
-        check(
-            &[("EASM_CLIENT_SECRET", "a-made-up-client-secret")],
-            ": EASM_CLIENT_SECRET asks for",
-        );
-        check(&[("EASM_CLIENT_SECRET_NAME", "n")], ": EASM_CLIENT_SECRET_NAME asks for");
-        check(&[("AZURE_FEDERATED_TOKEN_FILE", "f")], ": AZURE_FEDERATED_TOKEN_FILE asks for");
-        check(&[("IDENTITY_HEADER", "")], "only one is set");
-        let neither = [("IDENTITY_HEADER", ""), ("IDENTITY_ENDPOINT", "")];
-        check(&neither, "EASM_CREDENTIAL=managed-identity");
-        let both =
-            [("CLIENT_SECRET", "a-made-up-client-secret"), ("EASM_CREDENTIAL", "managed-identity")];
-        assert!(read(&both).is_ok());
     }
 
     #[test]

@@ -13,38 +13,31 @@
 //!
 //! Start reading at [`Http::get`].
 
+pub mod egress;
 pub mod retry;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
-use tracing::{debug, warn};
+use tracing::debug;
 use url::Url;
 
 use crate::buffer::Buffer;
 use crate::clock::{Budget, Clock};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
-use retry::RetryPolicy;
-
-/// Longest wait for one answer, its body included (contract, section 2).
-pub const ANSWER_SECONDS_MAX: u64 = 100;
-
-/// Longest wait for a connection.
-pub const CONNECT_SECONDS_MAX: u64 = 15;
+use egress::{ANSWER_SECONDS_MAX, Egress, from_reqwest};
+use retry::{RetryPolicy, Tries};
 
 /// Largest body that is read. A page of 100 hosts is about 2 MB (API reference, section 5).
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// Largest part of an error body that is looked at for the service's own words.
 pub const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
-
-/// The program and its version, as requests name them.
-const USER_AGENT: &str = concat!("easm-export/", env!("CARGO_PKG_VERSION"));
 
 /// Whoever has tokens for one origin.
 #[async_trait]
@@ -68,7 +61,7 @@ pub struct Answer {
 
 /// The client. One for each service, shared.
 pub struct Http {
-    client: reqwest::Client,
+    egress: Egress,
     bearer: Arc<dyn Bearer>,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
@@ -76,22 +69,15 @@ pub struct Http {
 }
 
 impl Http {
-    /// A client for the service at `bearer`'s origin, with at most `concurrency` requests at once.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] if the TLS set-up fails.
+    /// A client for the service at the end of `egress`, with at most `concurrency` requests at once.
     pub fn new(
+        egress: Egress,
         bearer: Arc<dyn Bearer>,
         retry: RetryPolicy,
         clock: Arc<dyn Clock>,
         concurrency: usize,
-    ) -> Result<Self> {
-        let is_loopback = match bearer.origin() {
-            url::Origin::Tuple(_, host, _) => is_loopback(&host),
-            url::Origin::Opaque(_) => false,
-        };
-        let client = client(is_loopback)?;
-        Ok(Self { client, bearer, retry, clock, permits: Semaphore::new(concurrency) })
+    ) -> Self {
+        Self { egress, bearer, retry, clock, permits: Semaphore::new(concurrency) }
     }
 
     /// Gets `url` and hands its whole answer to `read`, again and again until `read` succeeds, the
@@ -105,15 +91,13 @@ impl Http {
         url: &Url,
         read: impl Fn(Answer) -> Result<T>,
     ) -> Result<T> {
-        let mut budget = None;
-        let mut n_tries = 0;
+        let mut tries = Tries::new(&self.retry);
         let mut was_renewed = false;
         let mut refused: Option<Secret> = None;
         loop {
-            n_tries += 1;
             // The turn comes first: waiting for it uses up neither the budget nor a token's life.
             let permit = self.permits.acquire().await.expect("the semaphore is never closed");
-            let budget = *budget.get_or_insert_with(|| Budget::of(self.retry.elapsed_max));
+            let budget = tries.begin();
             let token = match refused.take() {
                 None => self.bearer.token().await?,
                 Some(refused) => self.bearer.renew(&refused).await?,
@@ -130,26 +114,7 @@ impl Http {
                 refused = Some(token);
                 continue;
             }
-            if !err.kind().is_retryable() {
-                return Err(err);
-            }
-            let asked = err.kind().retry_after();
-            let pause = self.retry.pause(n_tries, asked, fastrand::f64());
-            // Where the service says how long to wait, only the budget counts.
-            let is_spent = n_tries >= self.retry.tries_max && asked.is_none();
-            if is_spent || !budget.allows(pause) {
-                return Err(err
-                    .with("tries", n_tries)
-                    .advise("try again later; the service is not answering as it should"));
-            }
-            warn!(
-                operation,
-                tries = n_tries,
-                pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-                "{err}; trying again in {:.1} s",
-                pause.as_secs_f64()
-            );
-            tokio::time::sleep(pause).await;
+            tries.again(operation, err).await?;
         }
     }
 
@@ -183,13 +148,14 @@ impl Http {
             })?;
         authorization.set_sensitive(true);
         let response = self
-            .client
+            .egress
+            .client_for(operation, url)?
             .get(url.clone())
             .header(AUTHORIZATION, authorization)
             .header(ACCEPT, "application/json")
             .send()
             .await
-            .map_err(|err| from_reqwest(operation, url, err))?;
+            .map_err(|err| from_reqwest(operation, url, &err))?;
 
         let status = response.status();
         let headers = response.headers().clone();
@@ -289,7 +255,7 @@ async fn read_body(
     let expected = response.content_length().and_then(|bytes| usize::try_from(bytes).ok());
     let mut body = Buffer::with_capacity(expected.unwrap_or(0).min(bytes_max));
     while let Some(chunk) =
-        response.chunk().await.map_err(|err| from_reqwest(operation, url, err))?
+        response.chunk().await.map_err(|err| from_reqwest(operation, url, &err))?
     {
         if body.len() + chunk.len() > bytes_max {
             return Err(Error::new(Kind::Endless, operation)
@@ -302,95 +268,13 @@ async fn read_body(
     Ok(body)
 }
 
-/// A client that follows no redirect. Loopback is reached without a proxy, anything else by the
-/// usual `HTTPS_PROXY` and `NO_PROXY`.
-///
-/// # Errors
-/// [`Kind::Internal`] if the TLS set-up fails.
-pub fn client(is_loopback: bool) -> Result<reqwest::Client> {
-    // One of each for the process: reading the system's certificates takes longer than a request.
-    static CLIENTS: [OnceLock<reqwest::Client>; 2] = [OnceLock::new(), OnceLock::new()];
-    let shared = &CLIENTS[usize::from(is_loopback)];
-    match shared.get() {
-        Some(client) => Ok(client.clone()),
-        None => new_client(is_loopback).map(|client| shared.get_or_init(|| client).clone()),
-    }
-}
-
-fn new_client(is_loopback: bool) -> Result<reqwest::Client> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(USER_AGENT)
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
-        .gzip(true)
-        // Pages come one after another; HTTP/1.1 connections move them faster (measured:
-        // several times as fast as one HTTP/2 connection).
-        .http1_only();
-    if is_loopback {
-        builder = builder.no_proxy();
-    }
-    builder.build().map_err(|err| {
-        Error::new(Kind::Internal, "set up TLS")
-            .because(err.without_url().to_string())
-            .advise("install the system's root certificates (package ca-certificates)")
-    })
-}
-
-/// Whether `host` is this machine.
-pub fn is_loopback(host: &url::Host<impl AsRef<str>>) -> bool {
-    match host {
-        url::Host::Domain(name) => name.as_ref().eq_ignore_ascii_case("localhost"),
-        url::Host::Ipv4(ip) => ip.is_loopback(),
-        url::Host::Ipv6(ip) => ip.is_loopback(),
-    }
-}
-
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("")
 }
 
-/// What a failure below HTTP means. The text of `reqwest`'s error is not used: it holds the URL.
-fn from_reqwest(operation: &'static str, url: &Url, err: reqwest::Error) -> Error {
-    let (kind, reason, advice) = if is_untrusted(&err) {
-        (
-            Kind::Untrusted,
-            "the certificate of the other side is not trusted",
-            "check the host, or set SSL_CERT_FILE to the certificates to trust",
-        )
-    } else if err.is_connect() {
-        (Kind::Unavailable { retry_after: None }, "no connection", "check the host and the network")
-    } else if err.is_timeout() {
-        (Kind::Unavailable { retry_after: None }, "no answer in time", "")
-    } else if err.is_decode() || err.is_body() {
-        (Kind::Unavailable { retry_after: None }, "the answer broke off", "")
-    } else {
-        (Kind::Unavailable { retry_after: None }, "the connection was cut", "")
-    };
-    let err = Error::new(kind, operation).because(reason).with("host", host(url));
-    if advice.is_empty() { err } else { err.advise(advice) }
-}
-
-/// Whether a TLS handshake failed because of the other side's certificate.
-fn is_untrusted(err: &reqwest::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(err);
-    // A chain of causes is a handful long; the limit guards against one that loops.
-    for _ in 0..16 {
-        let Some(cause) = source else { break };
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = match inner {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => cause.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(rustls::Error::InvalidCertificate(_)) = tls {
-            return true;
-        }
-        source = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or(cause.source());
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
+    use super::egress::{Bodies, NamedBy};
     use super::*;
     use crate::clock::SystemClock;
 
@@ -411,16 +295,22 @@ mod tests {
         }
     }
 
+    /// A client for `url` whose tokens are for `own`.
+    fn http(url: &Url, own: &Url) -> Http {
+        let egress = Egress::to(url, NamedBy::Setting, Bodies::Unpacked).expect("a way");
+        let bearer = Arc::new(Fixed(own.clone()));
+        Http::new(egress, bearer, RetryPolicy::default(), Arc::new(SystemClock), 1)
+    }
+
     #[test]
     fn what_a_service_says_is_repeated_without_our_secrets() {
         rustls::crypto::ring::default_provider().install_default().unwrap_or(());
         let token = Secret::new("canary-token-0123456789abcdef".to_owned());
         let url = Url::parse("https://a.example/assets?filter=x").expect("a URL");
-        let bearer = Arc::new(Fixed(url.clone()));
-        let http = Http::new(bearer, RetryPolicy::default(), Arc::new(SystemClock), 1);
+        let http = http(&url, &url);
         let said = format!("no filter in {} understood", token.expose());
         let body = serde_json::json!({"error": {"code": token.expose(), "message": said}});
-        let err = http.expect("a client").error_of_status(
+        let err = http.error_of_status(
             "test",
             &url,
             StatusCode::BAD_REQUEST,
@@ -441,10 +331,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let own = Url::parse("https://a.example/").expect("a URL");
-        let retry = RetryPolicy::default();
-        let http = Http::new(Arc::new(Fixed(own)), retry, Arc::new(SystemClock), 1);
         let other = Url::parse(&format!("http://127.0.0.1:{port}/")).expect("a URL");
-        let err = http.expect("a client").get("test", &other, |_| Ok(())).await;
+        // Even where the way there is open.
+        let err = http(&other, &own).get("test", &other, |_| Ok(())).await;
         assert_eq!(err.expect_err("refused").kind(), Kind::Internal);
         listener.set_nonblocking(true).expect("set");
         assert!(listener.accept().is_err(), "nobody called");

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use tracing::warn;
+
+use crate::clock::{Budget, Timestamp};
+use crate::error::{Error, Result};
 
 /// How often and how long a request is tried.
 #[derive(Debug, Clone)]
@@ -45,6 +48,57 @@ impl RetryPolicy {
             Some(asked) => own.max(asked + self.pause_first.mul_f64(jitter)),
             None => own,
         }
+    }
+}
+
+/// The tries of one operation.
+#[derive(Debug)]
+pub struct Tries<'a> {
+    policy: &'a RetryPolicy,
+    budget: Option<Budget>,
+    n_tries: u32,
+}
+
+impl<'a> Tries<'a> {
+    /// None yet.
+    pub fn new(policy: &'a RetryPolicy) -> Self {
+        Self { policy, budget: None, n_tries: 0 }
+    }
+
+    /// Begins a try. The first one starts the budget, which is what comes back.
+    pub fn begin(&mut self) -> Budget {
+        self.n_tries += 1;
+        *self.budget.get_or_insert_with(|| Budget::of(self.policy.elapsed_max))
+    }
+
+    /// Waits until the try that failed with `err` may be repeated.
+    ///
+    /// # Errors
+    /// `err`, if repeating cannot help, or tries or time are used up.
+    pub async fn again(&mut self, operation: &'static str, err: Error) -> Result<()> {
+        if !err.kind().is_retryable() {
+            return Err(err);
+        }
+        let budget = *self.budget.get_or_insert_with(|| Budget::of(self.policy.elapsed_max));
+        let asked = err.kind().retry_after();
+        let pause = self.policy.pause(self.n_tries, asked, fastrand::f64());
+        // Where the service says how long to wait, only the budget counts.
+        let is_spent = self.n_tries >= self.policy.tries_max && asked.is_none();
+        if is_spent || !budget.allows(pause) {
+            let err = err.with("tries", self.n_tries);
+            return Err(
+                err.or_advise("try again later; the other side is not answering as it should")
+            );
+        }
+        warn!(
+            operation,
+            tries = self.n_tries,
+            pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            "{err}; trying again in {:.1} s",
+            pause.as_secs_f64()
+        );
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 }
 

@@ -1,4 +1,7 @@
-//! Where parts and documents live: a folder, later also Blob Storage, behind one small trait.
+//! Where parts and documents live: a folder or Blob Storage, behind one small trait.
+//!
+//! [`folder`] is a [`Store`] of its own. Across a network, a [`service::Service`] does one request
+//! each ([`blob`]), and [`remote::Remote`] makes a [`Store`] of it.
 //!
 //! # Invariants
 //! - A part becomes visible whole or not at all, and only if no file of its name exists.
@@ -6,7 +9,16 @@
 //!   writes a document.
 //! - Paths are relative, separated by `/`, made by [`crate::model::layout`].
 
+pub mod blob;
+mod blob_error;
+#[cfg(any(test, feature = "sim"))]
+pub mod faulty;
 pub mod folder;
+#[cfg(any(test, feature = "sim"))]
+pub mod memory;
+pub mod remote;
+pub mod service;
+mod sign;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["error", "secret"]),
     ("encode", &["model"]),
     ("net", &["buffer", "clock", "error", "secret"]),
-    ("store", &["error", "model"]),
+    ("store", &["buffer", "clock", "error", "model", "net", "secret"]),
     ("config", &["error", "model", "net", "secret"]),
     ("export", &["buffer", "clock", "encode", "error", "model", "secret", "store"]),
     ("azure", &["clock", "config", "error", "export", "json", "model", "net", "secret"]),

@@ -1,33 +1,41 @@
 //! Tokens for one audience, from `azure_identity`.
 //!
 //! [`Tokens`] keeps the last token, asks for the next one before it expires, and never asks twice
-//! at once. It belongs to one origin, the only place its tokens may go.
+//! at once. It belongs to one origin, the only place its tokens may go. An [`Identity`] is who they
+//! are asked for: the target's for EASM and ARM, the app's own for the store.
 //!
 //! The texts of `azure_identity`'s errors are never used: a token request's error may repeat what
-//! was sent. Kind and status say enough.
+//! was sent. Status and code say enough (`refusal`).
+
+mod credential;
+mod developer;
+mod refusal;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
-use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport};
-use azure_identity::{ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
 use tokio::sync::Mutex;
 use tracing::debug;
 use url::{Origin, Url};
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Credential, Env};
 use crate::error::{Error, Kind, Result};
-use crate::net::{self, Bearer};
+use crate::net::Bearer;
 use crate::secret::Secret;
+
+pub use credential::Identity;
+use refusal::Asked;
 
 /// The data plane's scope (API reference, section 3).
 pub const EASM_SCOPE: &str = "https://easm.defender.microsoft.com/.default";
 
 /// ARM's scope (API reference, section 3).
 pub const ARM_SCOPE: &str = "https://management.azure.com/.default";
+
+/// Blob Storage's scope (Azure Storage REST reference, "Authorize with Microsoft Entra ID").
+pub const STORAGE_SCOPE: &str = "https://storage.azure.com/.default";
 
 /// A token is replaced when it has less than this to live, or half of its life if that is less.
 pub const REFRESH_SECONDS: u64 = 300;
@@ -40,55 +48,13 @@ pub const TOKEN_SECONDS_MAX: u64 = 60;
 
 const OPERATION: &str = "get a token";
 
-/// Makes credentials for [`Tokens`].
-#[derive(Debug, Clone)]
-pub struct Identity {
-    credential: Credential,
-    /// Held, since the registry of secrets forgets first what nobody holds.
-    _identity_header: Option<Secret>,
-}
-
-impl Identity {
-    /// The identity that `credential` names. `azure_identity` itself reads the endpoint of the
-    /// managed identity from the process environment; `env` is only asked for the secret in it, so
-    /// that it can never be printed.
-    pub fn new(credential: Credential, env: &Env) -> Self {
-        let header = env.get("IDENTITY_HEADER").map(|value| Secret::new(value.to_owned()));
-        Self { credential, _identity_header: header }
-    }
-
-    /// A credential with an empty cache.
-    fn make(&self) -> Result<Arc<dyn TokenCredential>> {
-        let retry = RetryOptions::exponential(ExponentialRetryOptions {
-            initial_delay: azure_core::time::Duration::milliseconds(300),
-            max_retries: 4,
-            max_total_elapsed: azure_core::time::Duration::seconds(30),
-            max_delay: azure_core::time::Duration::seconds(8),
-        });
-        // The identity endpoint is used as given and never behind a proxy (contract, section 2).
-        let transport = Transport::new(Arc::new(net::client(true)?));
-        let client_options =
-            ClientOptions { retry, transport: Some(transport), ..ClientOptions::default() };
-        let Credential::ManagedIdentity { client_id } = &self.credential;
-        let options = ManagedIdentityCredentialOptions {
-            client_options,
-            user_assigned_id: client_id.clone().map(UserAssignedId::ClientId),
-        };
-        let credential = ManagedIdentityCredential::new(Some(options)).map_err(|_| {
-            Error::new(Kind::Config, "set up the managed identity")
-                .because("IDENTITY_ENDPOINT is not a URL, or this platform's kind is not supported")
-                .advise("run it on Azure Functions, App Service or a virtual machine")
-        })?;
-        Ok(credential)
-    }
-}
-
 /// Makes a credential with an empty cache.
 type Make = Box<dyn Fn() -> Result<Arc<dyn TokenCredential>> + Send + Sync>;
 
 /// Tokens of one audience for one origin.
 pub struct Tokens {
     make: Make,
+    asked: Asked,
     scope: &'static str,
     origin: Origin,
     clock: Arc<dyn Clock>,
@@ -112,11 +78,18 @@ struct Token {
 impl Tokens {
     /// Tokens of `identity` for `scope`, to be sent to `url`'s origin only.
     pub fn new(identity: Identity, scope: &'static str, url: &Url, clock: Arc<dyn Clock>) -> Self {
-        Self::made_by(Box::new(move || identity.make()), scope, url, clock)
+        let asked = identity.asked();
+        Self::made_by(Box::new(move || identity.make()), asked, scope, url, clock)
     }
 
-    fn made_by(make: Make, scope: &'static str, url: &Url, clock: Arc<dyn Clock>) -> Self {
-        Self { make, scope, origin: url.origin(), clock, state: Mutex::default() }
+    fn made_by(
+        make: Make,
+        asked: Asked,
+        scope: &'static str,
+        url: &Url,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { make, asked, scope, origin: url.origin(), clock, state: Mutex::default() }
     }
 
     async fn fetch(&self, state: &mut State) -> Result<Secret> {
@@ -128,11 +101,11 @@ impl Tokens {
         let answer = tokio::time::timeout(limit, credential.get_token(&[self.scope], None)).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(err)) => return Err(from_azure(&err)),
+            Ok(Err(err)) => return Err(self.asked.error(&err)),
             Err(_elapsed) => {
                 return Err(Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
                     .because(format!("no answer within {TOKEN_SECONDS_MAX} s"))
-                    .advise("check that a managed identity is assigned here"));
+                    .advise(self.asked.advice()));
             }
         };
         let value = Secret::new(answer.token.secret().to_owned());
@@ -195,42 +168,6 @@ impl Bearer for Tokens {
     }
 }
 
-fn from_azure(err: &azure_core::Error) -> Error {
-    const ADVICE: &str = "check that a managed identity is assigned here, and that \
-                          EASM_IDENTITY_CLIENT_ID or EASM_CLIENT_ID names it";
-    match status(err) {
-        Some(status @ (408 | 429 | 500..=599)) => {
-            Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
-                .because("the identity endpoint cannot serve us now")
-                .with("status", status)
-                .advise("try again later")
-        }
-        Some(status) => Error::new(Kind::Unauthorized, OPERATION)
-            .because("the identity endpoint refuses")
-            .with("status", status)
-            .advise(ADVICE),
-        None => Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
-            .because("the identity endpoint does not answer as it should")
-            .advise(ADVICE),
-    }
-}
-
-/// The HTTP status at the bottom of `err`, if there was an answer.
-fn status(err: &azure_core::Error) -> Option<u16> {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(err);
-    // A chain of causes is a handful long; the limit guards against one that loops.
-    for _ in 0..16 {
-        let cause = source?;
-        if let Some(err) = cause.downcast_ref::<azure_core::Error>()
-            && let Some(status) = err.http_status()
-        {
-            return Some(u16::from(status));
-        }
-        source = cause.source();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex as StdMutex;
@@ -289,7 +226,8 @@ mod tests {
             let credential = Arc::clone(&endpoint);
             let make: Make = Box::new(move || Ok(Arc::clone(&credential) as _));
             let url = Url::parse("https://a.example").expect("a URL");
-            let tokens = Tokens::made_by(make, EASM_SCOPE, &url, Arc::clone(&clock) as _);
+            let asked = Asked::Entra(url.clone());
+            let tokens = Tokens::made_by(make, asked, EASM_SCOPE, &url, Arc::clone(&clock) as _);
             Self { clock, endpoint, tokens }
         }
 

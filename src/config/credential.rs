@@ -1,0 +1,330 @@
+//! Who signs in: the target's credential and the app's own identity (contract, section 2).
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::env::Env;
+use super::settings::is_guid;
+use super::{names, parse};
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+
+/// How to sign in.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// The identity that the platform gives.
+    ManagedIdentity {
+        /// Client id of a user-assigned identity; absent: system-assigned.
+        client_id: Option<String>,
+        /// The tenant that its tokens must be of; absent: any.
+        tenant_id: Option<String>,
+    },
+    /// An app registration and its secret.
+    ClientSecret {
+        /// The tenant it signs in to.
+        tenant_id: String,
+        /// The app registration.
+        client_id: String,
+        /// Its secret.
+        secret: Secret,
+    },
+    /// An app registration that trusts the app's own managed identity.
+    Federated {
+        /// The tenant it signs in to.
+        tenant_id: String,
+        /// The app registration.
+        client_id: String,
+        /// Client id of the managed identity that vouches for it; absent: system-assigned.
+        identity: Option<String>,
+    },
+    /// An app registration that trusts the token in a file.
+    WorkloadIdentity {
+        /// The tenant it signs in to.
+        tenant_id: String,
+        /// The app registration.
+        client_id: String,
+        /// The file, which the platform writes anew now and then.
+        token_file: PathBuf,
+    },
+    /// Whoever is signed in to the Azure CLI or the Azure Developer CLI.
+    Developer {
+        /// The tenant to ask a token of; absent: the one they are signed in to.
+        tenant_id: Option<String>,
+    },
+}
+
+/// Both identities, and where Entra is.
+#[derive(Debug, Clone)]
+pub struct Identities {
+    /// The target's: for EASM and ARM.
+    pub target: Credential,
+    /// The app's own: for the store.
+    pub own: Credential,
+    /// `AZURE_AUTHORITY_HOST`
+    pub authority: Url,
+}
+
+const SECRET: &str = "EASM_CLIENT_SECRET";
+const SECRET_NAME: &str = "EASM_CLIENT_SECRET_NAME";
+const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+
+impl Identities {
+    /// Those of the target in the tenant `tenant_id`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the setting.
+    pub fn read(env: &Env, tenant_id: &str) -> Result<Self> {
+        let (endpoint, header) = (env.get("IDENTITY_ENDPOINT"), env.get("IDENTITY_HEADER"));
+        if endpoint.is_some() != header.is_some() {
+            return Err(refuse("of IDENTITY_ENDPOINT and IDENTITY_HEADER only one is set")
+                .advise("set both, as the platform does, or neither"));
+        }
+        let name = "AZURE_AUTHORITY_HOST";
+        let text = env.get(name).unwrap_or(names::default(name));
+        let authority = parse::service_url(name, text)?;
+        if authority.scheme() != "https" {
+            return Err(parse::refuse(name, "an https:// URL, on loopback too", text));
+        }
+        let wanted = Wanted::read(env)?;
+        Ok(Self { target: wanted.target(env, tenant_id)?, own: wanted.own(env), authority })
+    }
+}
+
+fn refuse(reason: impl Into<String>) -> Error {
+    Error::new(Kind::Config, "choose a credential").because(reason)
+}
+
+/// `EASM_CREDENTIAL`, with `auto` resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    ManagedIdentity,
+    ClientSecret,
+    Federated,
+    WorkloadIdentity,
+    Developer,
+}
+
+impl Wanted {
+    fn read(env: &Env) -> Result<Self> {
+        const ALLOWED: &str = "managed-identity, client-secret, federated, workload-identity, \
+                               developer or auto";
+        let name = "EASM_CREDENTIAL";
+        match env.get(name).unwrap_or(names::default(name)) {
+            "managed-identity" => Ok(Self::ManagedIdentity),
+            "client-secret" => Ok(Self::ClientSecret),
+            "federated" => Ok(Self::Federated),
+            "workload-identity" => Ok(Self::WorkloadIdentity),
+            "developer" => Ok(Self::Developer),
+            "auto" if env.get(SECRET_NAME).or(env.get(SECRET)).is_some() => Ok(Self::ClientSecret),
+            "auto" if env.get(TOKEN_FILE).is_some() => Ok(Self::WorkloadIdentity),
+            "auto" if env.get("IDENTITY_ENDPOINT").is_some() => Ok(Self::ManagedIdentity),
+            "auto" => Ok(Self::Developer),
+            other => Err(parse::refuse(name, ALLOWED, other)),
+        }
+    }
+
+    fn target(self, env: &Env, tenant_id: &str) -> Result<Credential> {
+        let client_id = env.get("EASM_CLIENT_ID").map(str::to_owned);
+        let app = |fallback: Option<&str>| {
+            client_id.clone().or(fallback.map(str::to_owned)).ok_or_else(|| {
+                refuse("EASM_CLIENT_ID is not set")
+                    .advise("set it to the client id of the target's app registration")
+            })
+        };
+        let tenant_id = tenant_id.to_owned();
+        Ok(match self {
+            Self::ManagedIdentity => {
+                refuse_other_tenant(env, &tenant_id)?;
+                let client_id = client_id.or_else(|| own_client_id(env));
+                Credential::ManagedIdentity { client_id, tenant_id: Some(tenant_id) }
+            }
+            Self::ClientSecret => {
+                let secret = client_secret(env)?;
+                Credential::ClientSecret { tenant_id, client_id: app(None)?, secret }
+            }
+            Self::Federated => Credential::Federated {
+                tenant_id,
+                client_id: app(None)?,
+                identity: own_client_id(env),
+            },
+            Self::WorkloadIdentity => {
+                let token_file = env.get(TOKEN_FILE).ok_or_else(|| {
+                    refuse(format!("{TOKEN_FILE} is not set"))
+                        .advise("run it where workload identity is set up, or choose another")
+                })?;
+                Credential::WorkloadIdentity {
+                    tenant_id,
+                    client_id: app(env.get("AZURE_CLIENT_ID"))?,
+                    token_file: token_file.into(),
+                }
+            }
+            Self::Developer => Credential::Developer { tenant_id: Some(tenant_id) },
+        })
+    }
+
+    /// The app's own identity: that of the place where it runs.
+    fn own(self, env: &Env) -> Credential {
+        let client_id = own_client_id(env);
+        if let (Some(token_file), Some(tenant_id), Some(client_id)) =
+            (env.get(TOKEN_FILE), env.get("AZURE_TENANT_ID"), &client_id)
+        {
+            return Credential::WorkloadIdentity {
+                tenant_id: tenant_id.to_owned(),
+                client_id: client_id.clone(),
+                token_file: token_file.into(),
+            };
+        }
+        // A virtual machine offers its identity without saying so; a target that signs in with a
+        // managed identity says that there is one.
+        let is_said = matches!(self, Self::ManagedIdentity | Self::Federated);
+        match is_said || env.get("IDENTITY_ENDPOINT").is_some() {
+            true => Credential::ManagedIdentity { client_id, tenant_id: None },
+            false => Credential::Developer { tenant_id: None },
+        }
+    }
+}
+
+/// Client id of the app's own identity. A setting that is set to nothing means the system-assigned
+/// one.
+fn own_client_id(env: &Env) -> Option<String> {
+    let client_id = match env.raw("EASM_IDENTITY_CLIENT_ID") {
+        Some(value) => Some(value.trim()).filter(|value| !value.is_empty()),
+        None => env.get("AZURE_CLIENT_ID"),
+    };
+    client_id.map(str::to_owned)
+}
+
+fn client_secret(env: &Env) -> Result<Secret> {
+    let found = |name: &'static str| match names::fallback(name).filter(|_| env.raw(name).is_none())
+    {
+        Some(fallback) => fallback,
+        None => name,
+    };
+    let Some(secret) = env.get(SECRET) else {
+        return Err(match env.get(SECRET_NAME) {
+            Some(_) => {
+                refuse(format!("{SECRET_NAME} asks for Key Vault, which this version cannot read"))
+                    .advise("set EASM_CREDENTIAL=federated, which needs no secret")
+            }
+            None => refuse(format!("{SECRET} is not set"))
+                .advise("set it, or choose another credential"),
+        });
+    };
+    if env.is_in_azure() {
+        return Err(refuse(format!("{} is refused in Azure", found(SECRET)))
+            .advise("set EASM_CREDENTIAL=federated, which needs no secret"));
+    }
+    Ok(Secret::new(secret.to_owned()))
+}
+
+/// A managed identity has tokens of its own tenant only.
+fn refuse_other_tenant(env: &Env, tenant_id: &str) -> Result<()> {
+    let Some(own) = env.get("AZURE_TENANT_ID") else { return Ok(()) };
+    let is_other = is_guid(own) && is_guid(tenant_id) && !own.eq_ignore_ascii_case(tenant_id);
+    if is_other { Err(other_tenant("choose a credential")) } else { Ok(()) }
+}
+
+/// That a managed identity cannot sign in to the target's tenant.
+pub fn other_tenant(operation: &'static str) -> Error {
+    Error::new(Kind::Config, operation)
+        .because("the managed identity belongs to another tenant than EASM_TENANT_ID")
+        .advise("set EASM_CREDENTIAL=federated and EASM_CLIENT_ID, or correct EASM_TENANT_ID")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+    const OTHER: &str = "99999999-2222-3333-4444-555555555555";
+    const PLATFORM: [(&str, &str); 2] =
+        [("IDENTITY_ENDPOINT", "http://127.0.0.1/msi/token"), ("IDENTITY_HEADER", "a-made-up-one")];
+
+    fn read(vars: &[(&str, &str)]) -> Result<Identities> {
+        let vars = vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        Identities::read(&Env::new(vars), TENANT)
+    }
+
+    /// A credential in a word or two.
+    fn words(credential: &Credential) -> String {
+        let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "system".to_owned());
+        match credential {
+            Credential::ManagedIdentity { client_id, .. } => format!("identity {}", id(client_id)),
+            Credential::ClientSecret { client_id, .. } => format!("secret of {client_id}"),
+            Credential::Federated { client_id, identity, .. } => {
+                format!("{client_id} by {}", id(identity))
+            }
+            Credential::WorkloadIdentity { tenant_id, client_id, .. } => {
+                format!("workload {client_id} in {}", &tenant_id[..1])
+            }
+            Credential::Developer { .. } => "developer".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_credential_is_what_the_contract_says() {
+        let check = |vars: &[(&str, &str)], target: &str, own: &str| {
+            let found = read(vars).unwrap_or_else(|err| panic!("{vars:?}: {err}"));
+            let found = (words(&found.target), words(&found.own));
+            assert_eq!(found, (target.to_owned(), own.to_owned()), "{vars:?}");
+        };
+        let with = |more: &[(&'static str, &'static str)]| [&PLATFORM[..], more].concat();
+        let secret = ("EASM_CLIENT_SECRET", "a-made-up-client-secret");
+        let app = ("EASM_CLIENT_ID", "app");
+        let file = (TOKEN_FILE, "/run/token");
+        let kube = [file, ("AZURE_CLIENT_ID", "k"), ("AZURE_TENANT_ID", OTHER)];
+        check(&[], "developer", "developer");
+        check(&PLATFORM, "identity system", "identity system");
+        check(&with(&[("AZURE_CLIENT_ID", "z")]), "identity z", "identity z");
+        let apps = [("EASM_IDENTITY_CLIENT_ID", "own"), ("AZURE_CLIENT_ID", "z")];
+        check(&with(&apps), "identity own", "identity own");
+        let none = [("EASM_IDENTITY_CLIENT_ID", ""), ("AZURE_CLIENT_ID", "z")];
+        check(&with(&none), "identity system", "identity system");
+        let two = [app, ("EASM_IDENTITY_CLIENT_ID", "own")];
+        check(&with(&two), "identity app", "identity own");
+        check(&[secret, app], "secret of app", "developer");
+        check(&[("CLIENT_SECRET", "made-up"), ("CLIENT_ID", "app")], "secret of app", "developer");
+        check(&with(&[secret, app]), "secret of app", "identity system");
+        check(&kube, "workload k in 1", "workload k in 9");
+        check(&with(&kube), "workload k in 1", "workload k in 9");
+        check(&[file, app], "workload app in 1", "developer");
+        let forced = |name| ("EASM_CREDENTIAL", name);
+        check(&[forced("managed-identity")], "identity system", "identity system");
+        check(&[forced("managed-identity"), secret, app], "identity app", "identity system");
+        check(&with(&[forced("developer")]), "developer", "identity system");
+        check(&[forced("federated"), app], "app by system", "identity system");
+        let federated = [forced("federated"), app, ("AZURE_CLIENT_ID", "z")];
+        check(&with(&federated), "app by z", "identity z");
+        check(&[forced("workload-identity"), kube[0], kube[1]], "workload k in 1", "developer");
+    }
+
+    #[test]
+    fn what_cannot_work_is_named_by_its_cause() {
+        let check = |vars: &[(&str, &str)], part: &str| {
+            let err = read(vars).expect_err(part);
+            assert_eq!(err.kind(), Kind::Config, "{err}");
+            let text = err.to_string();
+            assert!(text.contains(part) && !text.contains("made-up"), "{vars:?}: {text}");
+        };
+        let secret = ("EASM_CLIENT_SECRET", "a-made-up-client-secret");
+        let app = ("EASM_CLIENT_ID", "app");
+        let forced = |name| ("EASM_CREDENTIAL", name);
+        check(&[PLATFORM[0]], "only one is set");
+        check(&[forced("password")], "client-secret");
+        check(&[secret], "EASM_CLIENT_ID is not set");
+        check(&[forced("client-secret"), app], "EASM_CLIENT_SECRET is not set");
+        check(&[(SECRET_NAME, "n"), app], "asks for Key Vault");
+        check(&[forced("federated")], "EASM_CLIENT_ID is not set");
+        check(&[forced("workload-identity"), app], "AZURE_FEDERATED_TOKEN_FILE is not set");
+        check(&[(TOKEN_FILE, "f")], "EASM_CLIENT_ID is not set");
+        let azure = [("FUNCTIONS_CUSTOMHANDLER_PORT", "1"), ("WEBSITE_SITE_NAME", "app")];
+        check(&[azure[0], azure[1], secret, app], "EASM_CLIENT_SECRET is refused in Azure");
+        let old = [("CLIENT_SECRET", "a-made-up-client-secret"), ("CLIENT_ID", "app")];
+        check(&[azure[0], azure[1], old[0], old[1]], "CLIENT_SECRET is refused in Azure");
+        check(&[PLATFORM[0], PLATFORM[1], ("AZURE_TENANT_ID", OTHER)], "another tenant");
+        for host in ["http://login.example", "http://127.0.0.1:1", "login.example"] {
+            check(&[("AZURE_AUTHORITY_HOST", host)], "AZURE_AUTHORITY_HOST");
+        }
+    }
+}

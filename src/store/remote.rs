@@ -1,0 +1,270 @@
+//! A store across a network: every request is tried until its answer is certain, and a write whose
+//! answer was lost is recognised as our own.
+//!
+//! A part is staged block by block while it is filled, one block on its way at a time, and
+//! committed at its end. What is stored is then compared with what was sent.
+//!
+//! # Invariants
+//! - A write that succeeds is the writer's own: where something is there already, its [`Stamp`] says
+//!   whose it is. Equal content is not enough, since two workers may write the same claim.
+//! - Two writers of one part never mix their blocks: the names have a random prefix per writer.
+//! - A part counts once its size and MD5 as stored are those of what was sent.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use super::service::{Committal, Condition, Head, Service, Stamp};
+use super::{PartWriter, Store, Tag};
+use crate::buffer::Buffer;
+use crate::error::{Error, Kind, Result};
+use crate::net::retry::{RetryPolicy, Tries};
+
+/// Size of a block. Each part that is open holds one that is filled and one that is on its way.
+pub const BLOCK_BYTES: usize = 2 << 20;
+
+/// Most blocks of a part: what Blob Storage allows.
+pub const BLOCKS_MAX: usize = 50_000;
+
+/// Most pages of one listing: with up to 5,000 paths a page, ten million files of one run.
+pub const LIST_PAGES_MAX: usize = 2_000;
+
+/// Tries before a store counts as not to be had when a command begins: enough for a hiccup, and a
+/// misspelt account is reported in seconds.
+const CHECK_TRIES_MAX: u32 = 4;
+
+/// A store across a network.
+#[derive(Clone)]
+pub struct Remote {
+    service: Arc<dyn Service>,
+    retry: RetryPolicy,
+}
+
+impl Remote {
+    /// The store that `service` reaches.
+    pub fn new(service: Arc<dyn Service>, retry: RetryPolicy) -> Self {
+        Self { service, retry }
+    }
+
+    /// Writes a document.
+    async fn put(
+        &self,
+        operation: &'static str,
+        path: &str,
+        content: Bytes,
+        condition: Condition,
+    ) -> Result<Tag> {
+        let stamp = Stamp::new();
+        let put = || self.service.put(path, content.clone(), &condition, &stamp);
+        let refused = match tried(&self.retry, operation, put).await {
+            Err(err) if err.kind() == Kind::Conflict => err,
+            done => return done,
+        };
+        match tried(&self.retry, operation, || self.service.head(path)).await? {
+            Some(head) if head.stamp.as_ref() == Some(&stamp) => {
+                debug!(operation, "The answer was lost, but the write at {path} is our own");
+                Ok(head.tag)
+            }
+            _ => Err(refused),
+        }
+    }
+}
+
+/// Tries `attempt` until it succeeds, its failure is final, or tries or time are used up.
+async fn tried<T, F>(
+    retry: &RetryPolicy,
+    operation: &'static str,
+    attempt: impl Fn() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut tries = Tries::new(retry);
+    loop {
+        let limit = tries.begin().left();
+        let outcome = tokio::time::timeout(limit, attempt()).await.unwrap_or_else(|_elapsed| {
+            Err(Error::new(Kind::Unavailable { retry_after: None }, operation)
+                .because("the store does not answer"))
+        });
+        match outcome {
+            Ok(value) => return Ok(value),
+            Err(err) => tries.again(operation, err.during(operation)).await?,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Remote {
+    fn name(&self) -> String {
+        self.service.name()
+    }
+
+    async fn check(&self) -> Result<()> {
+        let retry = RetryPolicy { tries_max: CHECK_TRIES_MAX, ..self.retry.clone() };
+        tried(&retry, "open the store", || self.service.check()).await
+    }
+
+    async fn begin(&self, path: &str, content_type: &str) -> Result<Box<dyn PartWriter>> {
+        Ok(Box::new(RemotePart {
+            store: self.clone(),
+            path: path.to_owned(),
+            content_type: content_type.to_owned(),
+            writer: format!("{:016x}", fastrand::u64(..)),
+            blocks: Vec::new(),
+            pending: None,
+            upload: JoinSet::new(),
+            bytes: 0,
+            md5: Md5::new(),
+        }))
+    }
+
+    async fn create(&self, path: &str, content: Bytes) -> Result<Tag> {
+        self.put("create a document", path, content, Condition::Absent).await
+    }
+
+    async fn replace(&self, path: &str, content: Bytes, tag: &Tag) -> Result<Tag> {
+        self.put("replace a document", path, content, Condition::Unchanged(tag.clone())).await
+    }
+
+    async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
+        tried(&self.retry, "read a document", || self.service.get(path)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        const OPERATION: &str = "list files";
+        let mut paths = Vec::new();
+        let mut next: Option<String> = None;
+        for _ in 0..LIST_PAGES_MAX {
+            let page = || self.service.list(prefix, next.as_deref());
+            let page = tried(&self.retry, OPERATION, page).await?;
+            paths.extend(page.paths);
+            match page.next {
+                Some(there) => next = Some(there),
+                None => return Ok(paths),
+            }
+        }
+        Err(Error::new(Kind::Endless, OPERATION)
+            .because(format!("there are more than {LIST_PAGES_MAX} pages of files"))
+            .with("path", prefix)
+            .advise("look into the container; this program writes far fewer"))
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        tried(&self.retry, "delete a file", || self.service.delete(path)).await
+    }
+}
+
+/// A part being written. Dropped before it is committed, its blocks are never seen, and the service
+/// forgets them.
+struct RemotePart {
+    store: Remote,
+    path: String,
+    content_type: String,
+    /// Begins the name of every block.
+    writer: String,
+    blocks: Vec<String>,
+    pending: Option<Buffer>,
+    /// The block on its way, if one is. Dropped, it ends.
+    upload: JoinSet<Result<()>>,
+    bytes: u64,
+    md5: Md5,
+}
+
+impl RemotePart {
+    /// Waits for the block that is on its way.
+    async fn uploaded(&mut self) -> Result<()> {
+        while let Some(ended) = self.upload.join_next().await {
+            ended.unwrap_or_else(|err| {
+                Err(Error::new(Kind::Internal, "write a part").because(err.to_string()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is pending on its way.
+    async fn stage(&mut self) -> Result<()> {
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        self.uploaded().await?;
+        if self.blocks.len() == BLOCKS_MAX {
+            return Err(Error::new(Kind::Store, "write a part")
+                .because(format!("it has more than {BLOCKS_MAX} blocks"))
+                .with("path", &self.path)
+                .advise("set a smaller EASM_PART_BYTES_MAX"));
+        }
+        let block = format!("{}{:08}", self.writer, self.blocks.len());
+        self.blocks.push(block.clone());
+        let (store, path, content) =
+            (self.store.clone(), self.path.clone(), Bytes::from_owner(pending));
+        self.upload.spawn(async move {
+            let stage = || store.service.stage(&path, &block, content.clone());
+            tried(&store.retry, "write a part", stage).await
+        });
+        Ok(())
+    }
+
+    /// Compares what is stored with what was sent.
+    fn verify(&self, head: &Head, md5: [u8; 16]) -> Result<()> {
+        if head.bytes == self.bytes && head.md5 == Some(md5) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Store, "finish a part")
+            .because("what is stored is not what was sent")
+            .with("path", &self.path)
+            .with("sent", format!("{} bytes", self.bytes))
+            .with("stored", format!("{} bytes", head.bytes))
+            .advise("export again; should it come back, ask the storage account's support"))
+    }
+}
+
+#[async_trait]
+impl PartWriter for RemotePart {
+    async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
+        self.md5.update(&bytes);
+        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let pending = self.pending.get_or_insert_with(|| Buffer::with_capacity(BLOCK_BYTES));
+            let room = BLOCK_BYTES - pending.len();
+            pending.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+            if pending.len() == BLOCK_BYTES {
+                self.stage().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        const OPERATION: &str = "finish a part";
+        self.stage().await?;
+        self.uploaded().await?;
+        let md5: [u8; 16] = self.md5.clone().finalize().into();
+        let stamp = Stamp::new();
+        let (service, retry) = (&self.store.service, &self.store.retry);
+        let committal = Committal {
+            blocks: &self.blocks,
+            content_type: &self.content_type,
+            md5,
+            stamp: &stamp,
+        };
+        let committed = tried(retry, OPERATION, || service.commit(&self.path, &committal)).await;
+        let refused = match committed {
+            Ok(()) => None,
+            Err(err) if err.kind() == Kind::Conflict => Some(err),
+            Err(err) => return Err(err),
+        };
+        let head = tried(retry, OPERATION, || service.head(&self.path)).await?;
+        let is_ours = |head: &Head| head.stamp.as_ref() == Some(&stamp);
+        match (refused, head) {
+            (None, Some(head)) => self.verify(&head, md5),
+            (Some(_), Some(head)) if is_ours(&head) => self.verify(&head, md5),
+            (Some(refused), _) => Err(refused),
+            (None, None) => Err(Error::new(Kind::Store, OPERATION)
+                .because("it is gone as soon as it was written")
+                .with("path", &self.path)
+                .advise("see who deletes from the container")),
+        }
+    }
+}
