@@ -17,14 +17,14 @@ const ASSET_BYTES_MAX: i64 = 256 << 10;
 /// Which settings are printed.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Credential {
-    /// The identity of an Azure resource
+    /// The identity of an Azure resource.
     #[default]
     ManagedIdentity,
-    /// An app with a secret
+    /// An app with a secret.
     ClientSecret,
-    /// An app that trusts the managed identity
+    /// An app that trusts the managed identity.
     Federated,
-    /// An app that trusts a service account of a cluster
+    /// An app that trusts a service account of a cluster.
     WorkloadIdentity,
 }
 

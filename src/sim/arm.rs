@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     State,
     http::{Answer, Call},
-    tokens::{Audience, Stranger},
+    tokens::{Audience, Stranger, denied},
 };
 
 /// Whether this call is for ARM: it names a resource provider.
@@ -77,7 +77,7 @@ fn refusal(stranger: &Stranger, tenant: &str, call: &Call) -> Answer {
         Stranger::NoRole(issued) => {
             let list = "/providers/Microsoft.Easm/workspaces";
             let scope = call.path.strip_suffix(list).unwrap_or(&call.path);
-            let message = Stranger::no_role(issued, "Microsoft.Easm/workspaces/read", scope);
+            let message = denied(issued, "Microsoft.Easm/workspaces/read", scope);
             return Answer::arm_error(403, "AuthorizationFailed", &message);
         }
     };

@@ -13,7 +13,7 @@ use super::{
     http::{Answer, Call},
     inventory::Form,
     text::{self, DateForm},
-    tokens::{Audience, Stranger},
+    tokens::{Audience, Stranger, denied},
 };
 
 /// Most assets on a page (API reference, section 5, "Page size").
@@ -36,7 +36,7 @@ pub fn refuse_stranger(state: &State, call: &Call) -> Option<Answer> {
     if let Stranger::NoRole(issued) = stranger {
         let action = "Microsoft.Easm/workspaces/assets/read";
         let workspace = call.path.split("/assets").next().unwrap_or(&call.path);
-        let message = Stranger::no_role(&issued, action, workspace);
+        let message = denied(&issued, action, workspace);
         return Some(Answer::error(403, "AuthorizationFailed", &message));
     }
     let message = "The token is missing, expired, revoked or for another audience or tenant.";

@@ -222,8 +222,10 @@ impl Running {
         self.state.tokens().client_ids()
     }
 
-    /// Whose token this is, good or not: of the last 100,000.
+    /// Whose token this is, good or not: of the last 100,000. A whole
+    /// `Authorization` header will do as well.
     pub fn issued(&self, token: &str) -> Option<Issued> {
+        let token = token.strip_prefix("Bearer ").unwrap_or(token);
         self.state.tokens().find(token).map(|(issued, _is_good)| issued)
     }
 

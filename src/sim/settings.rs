@@ -39,8 +39,8 @@ impl Running {
         self.settings_for(SignIn::ManagedIdentity)
     }
 
-    /// The settings to sign in this way: as the first app of the workspace's
-    /// tenant, unless as the managed identity.
+    /// The settings to sign in this way. If an app does it, then the first one in
+    /// the workspace's tenant.
     pub fn settings_for(&self, sign_in: SignIn) -> Vec<(&'static str, String)> {
         let options = self.state.options();
         let is_local = |app: &&App| app.tenant_id.eq_ignore_ascii_case(&options.tenant_id);

@@ -140,6 +140,8 @@ async fn an_app_with_its_secret_gets_a_token_for_each_plane() {
     assert_eq!([times[1] - times[0], times[2] - times[0]], [0, 3600]);
     let claims = tokens::claims(&arm).unwrap();
     assert_eq!(claims["aud"], "https://management.azure.com");
+    let found = client.running.issued(&format!("Bearer {}", told.token()));
+    assert_eq!(found, Some(issued), "a whole header will do");
     let seen = client.running.requests();
     let of_entra: Vec<_> = seen.iter().filter(|seen| seen.path.ends_with("/token")).collect();
     assert_eq!((of_entra[1].method.as_str(), of_entra[1].status), ("POST", 200));
@@ -181,7 +183,7 @@ async fn each_refusal_has_its_code_and_repeats_the_form() {
     let unsigned = format!("e30.{}.x", text::base64_url(br#"{"iss":"i","sub":"s","aud":"a"}"#));
     let mut both = with_assertion(&other, EASM_SCOPE).to_vec();
     both.push(("client_secret", &good));
-    let cases: Vec<(Vec<(&str, &str)>, u16, &str, u64)> = vec![
+    let cases = [
         (without("grant_type"), 400, "invalid_request", 900_144),
         (without("client_id"), 400, "invalid_request", 900_144),
         (without("scope"), 400, "invalid_request", 900_144),

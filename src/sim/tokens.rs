@@ -21,12 +21,14 @@ use super::{Options, WORKLOAD_SUBJECT, text};
 
 /// Tokens that are remembered; those that are no longer good are dropped first, then all.
 const TOKENS_MAX: usize = 100_000;
-/// Life of the workload token: the simulator renews it no more than it must.
+/// Life of the workload token: long, since nobody renews it.
 const WORKLOAD_SECONDS: u64 = 366 * 86_400;
 /// Who issued the workload token: a cluster.
 pub const WORKLOAD_ISSUER: &str = "https://cluster.example/51d0";
 /// The audience of assertions, as a resource.
 pub const EXCHANGE: &str = "api://AzureADTokenExchange";
+/// Client id of the system-assigned identity, which nobody asks for by it.
+pub const SYSTEM_CLIENT_ID: &str = "0c0ffee0-0000-4000-8000-000000000001";
 
 /// What a token is good for (API reference, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,21 +94,16 @@ pub enum Stranger {
     NoRole(Issued),
 }
 
-impl Stranger {
-    /// Who may not do what, in ARM's words.
-    pub fn no_role(issued: &Issued, action: &str, scope: &str) -> String {
-        format!(
-            "The client '{}' with object id '{}' does not have authorization to perform action \
-             '{action}' over scope '{scope}' or the scope is invalid. If access was recently \
-             granted, please refresh your credentials.",
-            issued.client_id.as_deref().unwrap_or(SYSTEM_CLIENT_ID),
-            issued.object_id
-        )
-    }
+/// Who may not do what, in ARM's words.
+pub fn denied(who: &Issued, action: &str, scope: &str) -> String {
+    format!(
+        "The client '{}' with object id '{}' does not have authorization to perform action \
+         '{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, \
+         please refresh your credentials.",
+        who.client_id.as_deref().unwrap_or(SYSTEM_CLIENT_ID),
+        who.object_id
+    )
 }
-
-/// Client id of the system-assigned identity, which nobody asks for by it.
-pub const SYSTEM_CLIENT_ID: &str = "0c0ffee0-0000-4000-8000-000000000001";
 
 /// Every token that was issued.
 #[derive(Debug)]
@@ -245,7 +242,7 @@ impl Tokens {
 
 /// A JSON web token whose signature is made up.
 fn signed(seed: u64, claims: &Value) -> String {
-    let head = json!({"typ": "JWT", "alg": "RS256", "kid": text::uuid(seed, text::mix(seed))});
+    let head = json!({"typ": "JWT", "alg": "RS256", "kid": text::uuid(text::mix(seed), seed)});
     let mut rng = fastrand::Rng::with_seed(seed);
     let signature: Vec<u8> = (0..256).map(|_| rng.u8(..)).collect();
     let part = |bytes: &[u8]| text::base64_url(bytes);
