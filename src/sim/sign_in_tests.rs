@@ -304,6 +304,24 @@ async fn planes_refuse_other_tenants_and_whoever_has_no_role() {
 }
 
 #[tokio::test]
+async fn an_assertion_of_another_tenant_is_trusted_by_nobody() {
+    let home = "0e0e0e0e-51d0-4000-8000-00000000403e";
+    for (home, want) in [(TENANT, None), (home, Some(70_021))] {
+        let probe = Simulator::start(small()).await.unwrap();
+        let exchange = format!("{EXCHANGE}/.default");
+        let secret = secret(&probe);
+        let form = with_secret(&secret, &exchange);
+        let subject = probe.issued(&sign_in(&probe, &form).await.token()).unwrap().object_id;
+        let mut options = app(|app| app.trusts = vec![subject]);
+        options.home_tenant_id = home.to_owned();
+        let running = Simulator::start(options).await.unwrap();
+        let assertion = sign_in(&running, &form).await.token();
+        let told = sign_in(&running, &with_assertion(&assertion, EASM_SCOPE)).await;
+        assert_eq!(told.json()["error_codes"][0].as_u64(), want, "{home}");
+    }
+}
+
+#[tokio::test]
 async fn an_identity_that_does_not_exist_is_refused_as_app_service_does() {
     let mut options = small();
     options.identities.remove(0);
