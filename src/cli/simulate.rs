@@ -2,17 +2,42 @@
 
 use std::time::Duration;
 
-use clap::value_parser;
+use clap::{ValueEnum, value_parser};
 
 use super::{interrupt, print};
 use crate::error::{Error, Kind, Result};
-use crate::sim::{Options, Running, Simulator};
+use crate::sim::{Options, Running, SignIn, Simulator};
 
 /// Largest inventory that is made up: what is known of each asset stays in memory, some 40 bytes.
 pub(super) const ASSETS_MAX: u64 = 20_000_000;
 
 /// Largest mean size of a made-up asset: a page of a hundred still fits into what is read at once.
 const ASSET_BYTES_MAX: i64 = 256 << 10;
+
+/// Which settings are printed.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Credential {
+    /// The identity of an Azure resource.
+    #[default]
+    ManagedIdentity,
+    /// An app with a secret.
+    ClientSecret,
+    /// An app that trusts the managed identity.
+    Federated,
+    /// An app that trusts a service account of a cluster.
+    WorkloadIdentity,
+}
+
+impl From<Credential> for SignIn {
+    fn from(credential: Credential) -> Self {
+        match credential {
+            Credential::ManagedIdentity => Self::ManagedIdentity,
+            Credential::ClientSecret => Self::ClientSecret,
+            Credential::Federated => Self::Federated,
+            Credential::WorkloadIdentity => Self::WorkloadIdentity,
+        }
+    }
+}
 
 /// What a simulator is started with.
 #[derive(clap::Args)]
@@ -35,6 +60,9 @@ pub struct Args {
     /// Share of requests that fail for the moment, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     faults: f64,
+    /// How to sign in with the settings that are printed.
+    #[arg(long, value_enum, default_value_t)]
+    credential: Credential,
 }
 
 impl Args {
@@ -64,7 +92,7 @@ impl Args {
 /// [`Kind::Config`] if the port is taken.
 pub(super) async fn run(args: Args) -> Result<u8> {
     let simulator = start(args.options()?).await?;
-    let settings = simulator.settings();
+    let settings = simulator.settings_for(args.credential.into());
     let lines: Vec<String> =
         settings.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect();
     print(lines.concat().as_bytes())?;

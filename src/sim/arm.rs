@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     State,
     http::{Answer, Call},
-    identity::Audience,
+    tokens::{Audience, Stranger, denied},
 };
 
 /// Whether this call is for ARM: it names a resource provider.
@@ -21,12 +21,8 @@ pub fn is_addressed(call: &Call) -> bool {
 /// Answers a call to ARM.
 pub fn answer(state: &State, call: &Call) -> Answer {
     let options = state.options();
-    if !call.bearer().is_some_and(|token| state.tokens().is_good(token, Audience::Arm)) {
-        let message = "The access token is missing, expired or for another audience.";
-        return Answer::arm_error(401, "InvalidAuthenticationToken", message).with(
-            "www-authenticate",
-            "Bearer authorization_uri=\"https://login.microsoftonline.com/\", error=\"invalid_token\"",
-        );
+    if let Err(stranger) = state.tokens().admit(call.bearer(), Audience::Arm) {
+        return refusal(&stranger, &options.tenant_id, call);
     }
     if call.param("api-version").is_none_or(str::is_empty) {
         let message = "The api-version query parameter is required for all requests.";
@@ -57,6 +53,38 @@ pub fn answer(state: &State, call: &Call) -> Answer {
         Some(_) => workspace(state),
     };
     Answer::json(200, body.to_string().into_bytes())
+}
+
+/// What ARM says to who is not admitted.
+fn refusal(stranger: &Stranger, tenant: &str, call: &Call) -> Answer {
+    let (code, message) = match stranger {
+        Stranger::NoToken => (
+            "InvalidAuthenticationToken",
+            "The access token is missing, expired or for another audience.".to_owned(),
+        ),
+        Stranger::OtherTenant(other) => (
+            "InvalidAuthenticationTokenTenant",
+            format!(
+                "The access token is from the wrong issuer 'https://sts.windows.net/{other}/'. It \
+                 must match the tenant 'https://sts.windows.net/{tenant}/' associated with this \
+                 subscription. Please use the authority (URL) 'https://login.windows.net/{tenant}' \
+                 to get the token. Note, if the subscription is transferred to another tenant \
+                 there is no impact to the services, but information about new tenant could take \
+                 time to propagate (up to an hour). If you just transferred your subscription and \
+                 see this error message, please try back later."
+            ),
+        ),
+        Stranger::NoRole(issued) => {
+            let list = "/providers/Microsoft.Easm/workspaces";
+            let scope = call.path.strip_suffix(list).unwrap_or(&call.path);
+            let message = denied(issued, "Microsoft.Easm/workspaces/read", scope);
+            return Answer::arm_error(403, "AuthorizationFailed", &message);
+        }
+    };
+    Answer::arm_error(401, code, &message).with(
+        "www-authenticate",
+        "Bearer authorization_uri=\"https://login.microsoftonline.com/\", error=\"invalid_token\"",
+    )
 }
 
 /// The workspace, with an id spelled as ARM sometimes does and a bare host

@@ -11,9 +11,9 @@ use super::{
     State,
     cursor::{Next, Place},
     http::{Answer, Call},
-    identity::Audience,
     inventory::Form,
     text::{self, DateForm},
+    tokens::{Audience, Stranger, denied},
 };
 
 /// Most assets on a page (API reference, section 5, "Page size").
@@ -30,12 +30,16 @@ pub fn is_addressed(call: &Call) -> bool {
         && call.segment_is(4, "workspaces")
 }
 
-/// Refuses a call without a good token.
+/// Refuses a call without a good token, or of somebody without a role.
 pub fn refuse_stranger(state: &State, call: &Call) -> Option<Answer> {
-    if call.bearer().is_some_and(|token| state.tokens().is_good(token, Audience::Easm)) {
-        return None;
+    let stranger = state.tokens().admit(call.bearer(), Audience::Easm).err()?;
+    if let Stranger::NoRole(issued) = stranger {
+        let action = "Microsoft.Easm/workspaces/assets/read";
+        let workspace = call.path.split("/assets").next().unwrap_or(&call.path);
+        let message = denied(&issued, action, workspace);
+        return Some(Answer::error(403, "AuthorizationFailed", &message));
     }
-    let message = "The token is missing, expired, revoked or for another audience.";
+    let message = "The token is missing, expired, revoked or for another audience or tenant.";
     let challenge = "Bearer error=\"invalid_token\", \
                      authorization_uri=\"https://login.microsoftonline.com/common\"";
     Some(Answer::error(401, "Unauthorized", message).with("www-authenticate", challenge))

@@ -154,8 +154,8 @@ pub async fn instead(fault: &Fault, call: &Call) -> Option<Answer> {
         Fault::Garbage => Some(Answer::json(200, b"<<<< this is not JSON >>>>".to_vec())),
         Fault::Redirect(url) => Some(Answer::json(302, Vec::new()).with("location", url.as_str())),
         Fault::EchoToken(status) => {
-            let sent = call.authorization.as_deref().unwrap_or("nothing");
-            let message = format!("could not read the Authorization header '{sent}'");
+            let sent = call.authorization.as_deref().unwrap_or(&call.form);
+            let message = format!("could not read '{sent}'");
             Some(Answer::error(*status, "InvalidAuthenticationToken", &message))
         }
         Fault::EndlessBody => {

@@ -14,8 +14,7 @@ use std::{convert::Infallible, io, io::Write as _, time::Duration};
 
 use axum::{
     body::Body,
-    extract::Request,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     response::Response,
 };
 use bytes::Bytes;
@@ -30,9 +29,22 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(20);
 /// Size of the pieces of a body that never ends.
 const ENDLESS_PIECE: &[u8] = &[b'a'; 16 * 1024];
 
+/// Longest form that is read; the longest real one holds an assertion of some 2 KiB.
+pub const FORM_BYTES_MAX: usize = 64 << 10;
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// http: the data plane, ARM and the identity endpoint.
+    Azure,
+    /// TLS: Entra alone.
+    Entra,
+}
+
 /// A request, taken apart.
 #[derive(Debug)]
 pub struct Call {
+    pub door: Door,
     pub method: Method,
     /// Path as sent.
     pub path: String,
@@ -44,19 +56,22 @@ pub struct Call {
     pub authorization: Option<String>,
     pub identity_header: Option<String>,
     pub takes_gzip: bool,
+    /// Body as sent. Empty unless it came to Entra.
+    pub form: String,
 }
 
 impl Call {
-    pub fn read(request: &Request) -> Self {
+    pub fn read(door: Door, request: &Parts) -> Self {
         let text = |name: &str| {
-            let value = request.headers().get(name)?;
+            let value = request.headers.get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
-        let path = request.uri().path().to_owned();
-        let query = request.uri().query().unwrap_or_default().to_owned();
+        let path = request.uri.path().to_owned();
+        let query = request.uri.query().unwrap_or_default().to_owned();
         let pairs = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Self {
-            method: request.method().clone(),
+            door,
+            method: request.method.clone(),
             segments: path.trim_matches('/').split('/').map(text::percent_decoded).collect(),
             path,
             query,
@@ -64,6 +79,18 @@ impl Call {
             authorization: text("authorization"),
             identity_header: text("x-identity-header"),
             takes_gzip: text("accept-encoding").is_some_and(|v| v.contains("gzip")),
+            form: String::new(),
+        }
+    }
+
+    /// Reads the form. `false`: it is too long.
+    pub async fn read_form(&mut self, body: Body) -> bool {
+        match axum::body::to_bytes(body, FORM_BYTES_MAX).await {
+            Ok(form) => {
+                self.form = String::from_utf8_lossy(&form).into_owned();
+                true
+            }
+            Err(_) => false,
         }
     }
 

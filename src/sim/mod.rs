@@ -1,5 +1,5 @@
-//! A workspace, its data plane, ARM and a managed identity endpoint, played on
-//! loopback so that tests, benches and the demo run without Azure.
+//! A workspace, its data plane, ARM, a managed identity endpoint and Entra, played
+//! on loopback so that tests, benches and the demo run without Azure.
 //!
 //! `request -> log -> latency -> scripted fault? -> plane (token, drawn fault, answer) -> send`
 //!
@@ -11,13 +11,18 @@
 //! | `pool`, `members` | the insides of assets, rendered once |
 //! | `filter` | the filter language |
 //! | `cursor` | pages, marks, duplicates, cursors that go wrong |
-//! | `easm`, `arm`, `identity` | the three planes |
+//! | `easm`, `arm` | the two planes |
+//! | `identity`, `entra` | who hands out tokens: to managed identities, to apps |
+//! | `tokens` | what was handed out, and what it opens |
+//! | `tls` | certificates, and the listener that Entra needs |
+//! | `settings` | how the program under test is pointed here |
 //! | `faults` | which request meets which fault |
 //! | `http` | requests taken apart, answers cut, zipped or sent whole |
 //!
 //! # Invariants
 //! - Everything derives from [`Options::seed`] and the requests that come; the
-//!   only clock is the one that ages tokens and dates a `Retry-After`.
+//!   only clock is the one that ages and dates tokens, and dates refusals and a
+//!   `Retry-After`. Keys of certificates are the exception.
 //! - The simulator knows nothing of the program it tests: it is written from the
 //!   API reference alone (`easm-api/README.md`), whose sections the comments name.
 //! - Nothing grows without a limit, and the limits have names.
@@ -37,6 +42,7 @@
 mod arm;
 mod cursor;
 mod easm;
+mod entra;
 mod faults;
 mod filter;
 mod http;
@@ -47,12 +53,16 @@ mod meta;
 mod names;
 mod options;
 mod pool;
+mod settings;
 mod state;
 mod text;
+mod tls;
+mod tokens;
 
 use std::{
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -60,16 +70,24 @@ use std::{
 use axum::{
     Router,
     extract::{Request, State as Shared},
-    response::Response,
     serve::ListenerExt as _,
 };
+use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use self::http::{Call, Delivery};
+use self::{
+    http::{Answer, Call, Delivery, Door},
+    tls::Authority,
+};
 pub use self::{
     inventory::Inventory,
-    options::{CursorFault, EndOfCursor, Fault, Options, Scripted},
+    options::{
+        APP_CLIENT_ID, APP_IDENTITY, App, CursorFault, EndOfCursor, Fault, ManagedIdentity,
+        OTHER_IDENTITY, Options, Refusal, Scripted, WORKLOAD_SUBJECT,
+    },
+    settings::SignIn,
     state::{Seen, State},
+    tokens::{Audience, Issued},
 };
 
 /// How long [`Running::stop`] waits for answers that are under way.
@@ -80,15 +98,49 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 pub struct Simulator;
 
 impl Simulator {
-    /// Starts to listen on 127.0.0.1.
+    /// Starts to listen on 127.0.0.1: over http on [`Options::port`], and over TLS
+    /// on any free port.
     ///
     /// # Errors
-    /// If the port is taken.
+    /// If the port is taken, or there is no room for temporary files.
     pub async fn start(options: Options) -> io::Result<Running> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let addr = listener.local_addr()?;
         let state = Arc::new(State::new(options));
-        let mut closing = state.closing.subscribe();
+        let authority = Authority::new()?;
+        let folder = TempDir::with_prefix("easm-export-sim-")?;
+        let running = Running {
+            addr,
+            entra: addr,
+            ca_file: folder.path().join("ca.pem"),
+            folder,
+            authority,
+            state: Arc::clone(&state),
+            serving: Vec::new(),
+        };
+        fs::write(&running.ca_file, running.authority.pem())?;
+        fs::write(running.workload_file(), state.tokens().workload())?;
+        running.serve(listener)
+    }
+}
+
+/// A simulator that listens. Dropping it stops it too, without waiting.
+#[derive(Debug)]
+pub struct Running {
+    addr: SocketAddr,
+    entra: SocketAddr,
+    authority: Authority,
+    /// Holds `ca_file` and the workload token.
+    folder: TempDir,
+    ca_file: PathBuf,
+    state: Arc<State>,
+    serving: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Serves both doors.
+    fn serve(mut self, listener: TcpListener) -> io::Result<Self> {
+        let mut closing = self.state.closing.subscribe();
         let stopped = async move {
             // An error means that the state is gone, which is the end as well.
             let _ended = closing.wait_for(|closing| *closing).await;
@@ -98,23 +150,17 @@ impl Simulator {
             // connection that refuses is already closed.
             let _refused = tcp.set_nodelay(true);
         });
-        let app = router(Arc::clone(&state));
+        let app = router(Arc::clone(&self.state));
         let serve = axum::serve(listener, app).with_graceful_shutdown(stopped);
-        let serving = tokio::spawn(async move { serve.await });
-        Ok(Running { addr, state, serving: Some(serving) })
+        let entra = door(Door::Entra, Arc::clone(&self.state));
+        let closing = self.state.closing.subscribe();
+        let (entra, serving_entra) = tls::serve(&self.authority, entra, closing)?;
+        self.entra = entra;
+        self.serving = vec![tokio::spawn(async move { serve.await }), serving_entra];
+        Ok(self)
     }
-}
 
-/// A simulator that listens. Dropping it stops it too, without waiting.
-#[derive(Debug)]
-pub struct Running {
-    addr: SocketAddr,
-    state: Arc<State>,
-    serving: Option<JoinHandle<io::Result<()>>>,
-}
-
-impl Running {
-    /// Where it listens: a port of 127.0.0.1.
+    /// Where it listens over http: a port of 127.0.0.1.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -124,21 +170,35 @@ impl Running {
         format!("http://{}", self.addr)
     }
 
-    /// The settings under which easm-export exports from here (contract,
-    /// section 2). `EASM_REGION` is left out, so that ARM is asked.
-    pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let options = self.state.options();
-        vec![
-            ("EASM_TENANT_ID", options.tenant_id.clone()),
-            ("EASM_SUBSCRIPTION_ID", options.subscription_id.clone()),
-            ("EASM_RESOURCE_GROUP", options.resource_group.clone()),
-            ("EASM_WORKSPACE", options.workspace.clone()),
-            ("EASM_DATA_PLANE_URL", self.url()),
-            ("EASM_ARM_URL", self.url()),
-            ("EASM_CREDENTIAL", "managed-identity".to_owned()),
-            ("IDENTITY_ENDPOINT", format!("{}/msi/token", self.url())),
-            ("IDENTITY_HEADER", options.identity_header.clone()),
-        ]
+    /// Where Entra listens: `https://127.0.0.1:port`
+    pub fn authority(&self) -> String {
+        format!("https://{}", self.entra)
+    }
+
+    /// The certificate of the authority that signed Entra's, in PEM. A temporary
+    /// file, deleted when this is dropped.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// A certificate for these names or addresses, signed by the authority of
+    /// [`Running::ca_file`], and its key. Both are PEM.
+    ///
+    /// # Panics
+    /// If a name is not ASCII.
+    pub fn certificate(&self, names: &[&str]) -> (String, String) {
+        self.authority.certificate(names).expect("names of hosts are ASCII")
+    }
+
+    /// What a service account of a cluster presents to Entra: a token whose
+    /// subject is [`WORKLOAD_SUBJECT`].
+    pub fn workload_token(&self) -> String {
+        self.state.tokens().workload().to_owned()
+    }
+
+    /// A temporary file with the workload token.
+    fn workload_file(&self) -> PathBuf {
+        self.folder.path().join("workload-token")
     }
 
     /// What there is to export, and the truth for tests.
@@ -156,18 +216,27 @@ impl Running {
         self.state.requests()
     }
 
-    /// The `client_id` of every token issued so far, oldest first.
+    /// The `client_id` of every token issued so far, oldest first: `None` for
+    /// the system-assigned identity.
     pub fn client_ids(&self) -> Vec<Option<String>> {
         self.state.tokens().client_ids()
+    }
+
+    /// Whose token this is, good or not: of the last 100,000. A whole
+    /// `Authorization` header will do as well.
+    pub fn issued(&self, token: &str) -> Option<Issued> {
+        let token = token.strip_prefix("Bearer ").unwrap_or(token);
+        self.state.tokens().find(token).map(|(issued, _is_good)| issued)
     }
 
     /// Stops listening, lets answers finish for at most two seconds, and ends.
     pub async fn stop(mut self) {
         self.state.closing.send_replace(true);
-        if let Some(mut serving) = self.serving.take()
-            && tokio::time::timeout(STOP_MAX, &mut serving).await.is_err()
-        {
-            serving.abort();
+        let ends = tokio::time::Instant::now() + STOP_MAX;
+        for mut serving in std::mem::take(&mut self.serving) {
+            if tokio::time::timeout_at(ends, &mut serving).await.is_err() {
+                serving.abort();
+            }
         }
     }
 }
@@ -178,19 +247,30 @@ impl Drop for Running {
     }
 }
 
-/// One router for the three planes.
+/// One router for the planes and the identity endpoint; Entra has its own.
 pub fn router(state: Arc<State>) -> Router {
-    async fn answer(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
-        let call = Call::read(&request);
+    door(Door::Azure, state)
+}
+
+fn door(door: Door, state: Arc<State>) -> Router {
+    let answer = move |Shared(state): Shared<Arc<State>>, request: Request| async move {
+        let (parts, body) = request.into_parts();
+        let mut call = Call::read(door, &parts);
         let at = state.arrived(&call);
-        let answer = state.respond(&call).await;
+        let answer = if door == Door::Entra && !call.read_form(body).await {
+            Answer::error(413, "RequestTooLarge", "The form is too long.")
+        } else {
+            state.respond(&call).await
+        };
         let status = if answer.delivery == Delivery::Reset { 0 } else { answer.status };
         state.answered(at, status);
         answer.send(call.takes_gzip && state.options().gzip, &state.closing.subscribe())
-    }
+    };
     Router::new().fallback(answer).with_state(state)
 }
 
+#[cfg(test)]
+mod sign_in_tests;
 #[cfg(test)]
 mod test_client;
 #[cfg(test)]

@@ -2,6 +2,21 @@
 
 use std::time::Duration;
 
+/// Tenant of everything, unless the options say otherwise.
+const TENANT: &str = "7e7a7700-51d0-4000-8000-0000000007e7";
+/// Client id of the first user-assigned identity: the one that the default app trusts.
+pub const APP_IDENTITY: &str = "a551a7ed-51d0-4000-8000-00000000c001";
+/// Client id of the second user-assigned identity, which no app trusts.
+pub const OTHER_IDENTITY: &str = "a551a7ed-51d0-4000-8000-00000000c002";
+/// Client id of the default app.
+pub const APP_CLIENT_ID: &str = "a9911ca7-51d0-4000-8000-00000000ca99";
+/// Subject of the workload token, as Kubernetes spells a service account.
+pub const WORKLOAD_SUBJECT: &str = "system:serviceaccount:easm:export";
+/// Object ids of the default identities.
+const SYSTEM_OBJECT: &str = "0b1ec700-51d0-4000-8000-00000000b000";
+const APP_IDENTITY_OBJECT: &str = "0b1ec700-51d0-4000-8000-00000000b001";
+const OTHER_IDENTITY_OBJECT: &str = "0b1ec700-51d0-4000-8000-00000000b002";
+
 /// What is simulated. `Options::default()` is a small, healthy workspace.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -36,14 +51,23 @@ pub struct Options {
     /// Life of issued tokens. Default: 3600.
     pub token_seconds: u64,
     /// After so many data plane requests all tokens issued so far stop being
-    /// good, once.
+    /// good, once. Those for exchange stay good: Entra looks at their dates alone.
     pub revoke_after: Option<u64>,
     /// `(requests, n)`: after so many list requests `n` assets are gone.
     pub shrink_after: Option<(u64, u64)>,
     /// Exact faults, for tests.
     pub script: Vec<Scripted>,
-    /// Default: a made-up GUID.
+    /// Tenant of the workspace and its subscription. Default: a made-up GUID.
     pub tenant_id: String,
+    /// Tenant of the managed identities. Default: that of the workspace.
+    pub home_tenant_id: String,
+    /// Who the identity endpoint speaks for. Default: the system-assigned
+    /// identity, [`APP_IDENTITY`] and [`OTHER_IDENTITY`], all with a role.
+    pub identities: Vec<ManagedIdentity>,
+    /// Who can sign in to Entra. Default: [`APP_CLIENT_ID`], with a role, a
+    /// secret and trust in the system-assigned identity, in [`APP_IDENTITY`] and
+    /// in [`WORKLOAD_SUBJECT`].
+    pub apps: Vec<App>,
     /// Default: a made-up GUID.
     pub subscription_id: String,
     /// Default: `rg-easm`.
@@ -78,7 +102,14 @@ impl Default for Options {
             revoke_after: None,
             shrink_after: None,
             script: Vec::new(),
-            tenant_id: "7e7a7700-51d0-4000-8000-0000000007e7".to_owned(),
+            tenant_id: TENANT.to_owned(),
+            home_tenant_id: TENANT.to_owned(),
+            identities: vec![
+                ManagedIdentity::new(None, SYSTEM_OBJECT),
+                ManagedIdentity::new(Some(APP_IDENTITY), APP_IDENTITY_OBJECT),
+                ManagedIdentity::new(Some(OTHER_IDENTITY), OTHER_IDENTITY_OBJECT),
+            ],
+            apps: vec![App::default()],
             subscription_id: "5ab5c21b-51d0-4000-8000-0000000005ab".to_owned(),
             resource_group: "rg-easm".to_owned(),
             workspace: "contoso".to_owned(),
@@ -87,6 +118,70 @@ impl Default for Options {
             port: 0,
         }
     }
+}
+
+/// A managed identity, of the tenant [`Options::home_tenant_id`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedIdentity {
+    /// `None`: the system-assigned one.
+    pub client_id: Option<String>,
+    /// Also the subject of its tokens.
+    pub object_id: String,
+    /// Whether it may read the workspace.
+    pub has_role: bool,
+}
+
+impl ManagedIdentity {
+    fn new(client_id: Option<&str>, object_id: &str) -> Self {
+        let client_id = client_id.map(str::to_owned);
+        Self { client_id, object_id: object_id.to_owned(), has_role: true }
+    }
+}
+
+/// An application that can sign in to one tenant. The same one in several tenants
+/// is several of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// Where it is installed.
+    pub tenant_id: String,
+    /// Any GUID.
+    pub client_id: String,
+    /// `None`: it has no secret. Empty: derived from the seed.
+    pub secret: Option<String>,
+    /// Subjects it trusts: object ids of managed identities of the home tenant,
+    /// or that of the workload token.
+    pub trusts: Vec<String>,
+    /// Whether it may read the workspace.
+    pub has_role: bool,
+    /// Why Entra refuses it, however good what it presents.
+    pub refusal: Option<Refusal>,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        let trusts = [SYSTEM_OBJECT, APP_IDENTITY_OBJECT, WORKLOAD_SUBJECT];
+        Self {
+            tenant_id: TENANT.to_owned(),
+            client_id: APP_CLIENT_ID.to_owned(),
+            secret: Some(String::new()),
+            trusts: trusts.map(str::to_owned).to_vec(),
+            has_role: true,
+            refusal: None,
+        }
+    }
+}
+
+/// Why Entra refuses an app that presents what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its secret is of the past. An assertion still opens.
+    SecretExpired,
+    /// A policy does not let it in from here.
+    ConditionalAccess,
+    /// Somebody switched it off.
+    Disabled,
+    /// Too many requests: 429 with `Retry-After: 1`.
+    Throttled,
 }
 
 /// How the last page of a cursor looks (API reference, section 5: all of these
@@ -155,7 +250,8 @@ pub enum Fault {
     Slow(Duration),
     /// 302 to this URL.
     Redirect(String),
-    /// An error body that repeats the `Authorization` header it got.
+    /// An error body that repeats the `Authorization` header it got, or the form
+    /// that was sent to Entra.
     EchoToken(u16),
     /// No answer ever.
     Hang,

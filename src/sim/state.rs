@@ -11,11 +11,12 @@ use std::sync::{
 use tokio::sync::watch;
 
 use super::{
-    Fault, Options, arm, cursor, easm, faults, filter,
-    http::{Answer, Call},
+    Fault, Options, arm, cursor, easm, entra, faults, filter,
+    http::{Answer, Call, Door},
     identity,
     inventory::Inventory,
     text,
+    tokens::Tokens,
 };
 
 /// Requests that are remembered; later ones are answered but not listed.
@@ -42,7 +43,7 @@ pub struct State {
     options: Options,
     inventory: Inventory,
     chains: cursor::Chains,
-    tokens: identity::Tokens,
+    tokens: Tokens,
     faults: faults::Faults,
     log: Mutex<Vec<Entry>>,
     n_answers: AtomicU64,
@@ -98,10 +99,15 @@ impl State {
             let secret = text::mix(text::mix(options.seed) ^ 0x1de7);
             options.identity_header = text::uuid(secret, text::mix(secret));
         }
+        for app in &mut options.apps {
+            if app.secret.as_ref().is_some_and(String::is_empty) {
+                app.secret = Some(entra::made_up_secret(options.seed, &app.client_id));
+            }
+        }
         Self {
             inventory: Inventory::new(&options),
             chains: cursor::Chains::default(),
-            tokens: identity::Tokens::new(&options),
+            tokens: Tokens::new(&options),
             faults: faults::Faults::new(&options),
             log: Mutex::default(),
             n_answers: AtomicU64::new(0),
@@ -122,7 +128,7 @@ impl State {
         &self.inventory
     }
 
-    pub(super) fn tokens(&self) -> &identity::Tokens {
+    pub(super) fn tokens(&self) -> &Tokens {
         &self.tokens
     }
 
@@ -150,7 +156,7 @@ impl State {
 
     /// From request to answer. The whole flow is here.
     pub(super) async fn respond(&self, call: &Call) -> Answer {
-        let is_service = easm::is_addressed(call);
+        let is_service = call.door == Door::Azure && easm::is_addressed(call);
         let _in_work = is_service.then(|| self.in_work.enter());
         if is_service && !self.options.latency.is_zero() {
             tokio::time::sleep(self.options.latency).await;
@@ -166,7 +172,9 @@ impl State {
     }
 
     async fn plane(&self, call: &Call) -> Answer {
-        if identity::is_addressed(call) {
+        if call.door == Door::Entra {
+            entra::answer(self, call)
+        } else if identity::is_addressed(call) {
             identity::answer(self, call)
         } else if easm::is_addressed(call) {
             self.data_plane(call).await
@@ -208,11 +216,16 @@ impl State {
         }
     }
 
-    /// Headers that the service sends (API reference, section 11).
-    fn with_service_headers(&self, answer: Answer) -> Answer {
+    /// An id that no other answer has.
+    pub(super) fn fresh_id(&self) -> String {
         let n = self.n_answers.fetch_add(1, Ordering::Relaxed);
         let request = text::mix(self.options.seed ^ text::mix(n));
-        let id = text::uuid(request, text::mix(request));
+        text::uuid(request, text::mix(request))
+    }
+
+    /// Headers that the service sends (API reference, section 11).
+    fn with_service_headers(&self, answer: Answer) -> Answer {
+        let id = self.fresh_id();
         answer
             .with("server", "digitalfootprint-web")
             .with("x-ms-request-id", id.clone())

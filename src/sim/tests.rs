@@ -286,13 +286,13 @@ async fn tokens_are_revoked_once_in_the_middle_of_a_run() {
 #[tokio::test]
 async fn the_identity_endpoint_says_what_it_does_not_like() {
     let client = Client::new(small()).await;
-    let good = format!("api-version=2019-08-01&resource={EASM}/&client_id=me");
+    let good = format!("api-version=2019-08-01&resource={EASM}/&client_id={APP_IDENTITY}");
     let got = client.identity(&good).await;
     assert_eq!(got.status, 200);
     let body = got.json();
-    assert_eq!((&body["token_type"], &body["client_id"]), (&"Bearer".into(), &"me".into()));
+    assert_eq!((&body["token_type"], &body["client_id"]), (&"Bearer".into(), &APP_IDENTITY.into()));
     assert!(body["expires_on"].as_str().unwrap().parse::<u64>().is_ok());
-    assert_eq!(client.running.client_ids(), [None, Some("me".to_owned())]);
+    assert_eq!(client.running.client_ids(), [None, Some(APP_IDENTITY.to_owned())]);
 
     assert_eq!(client.identity("api-version=2019-08-01").await.status, 400);
     assert_eq!(client.identity("api-version=2019-08-01&resource=https://x/").await.status, 400);
