@@ -452,7 +452,7 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// A fault in `rate` of all `cases`.
+/// A fault in the share `rate` of all cases, always the same for the same `case`.
 fn draw(case: &str, rate: f64, is_get: bool) -> Option<ProxyFault> {
     let hash = Sha256::digest(case);
     let number = |at: usize| u32::from_le_bytes(hash[at..at + 4].try_into().unwrap());
