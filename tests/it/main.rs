@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod azurite;
 mod bad_input;
 mod contract;
 mod demo;
@@ -9,6 +10,7 @@ mod engine;
 mod export;
 mod identity;
 mod logs;
+mod proxy;
 mod retry;
 mod support;
 mod tidy;
