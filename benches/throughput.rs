@@ -1,6 +1,7 @@
 //! How fast an export is beside clients that do less, and how much memory it takes.
 //!
-//! `cargo bench` runs everything; `cargo bench -- latency`, `-- cpu` or `-- memory` a part. The
+//! `cargo bench` runs everything; `cargo bench -- latency`, `-- cpu`, `-- memory` or `-- azurite` a
+//! part; the last one needs Node.js. The
 //! simulator runs as a process of its own, and so does every export. Ratios compare figures of one
 //! run; the medians of [`ROUNDS`] rounds, taken in turn, are printed. Nothing is asserted.
 //!
@@ -30,6 +31,10 @@ const CONCURRENCY: usize = 8;
 
 type Settings = Vec<(String, String)>;
 
+#[path = "../tests/it/azurite.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "it is the tests' own, and they use all of it")]
+mod azurite;
+
 #[tokio::main]
 async fn main() {
     rustls::crypto::ring::default_provider()
@@ -46,6 +51,9 @@ async fn main() {
     }
     if wants("memory") {
         memory().await;
+    }
+    if wants("azurite") {
+        to_azurite().await;
     }
 }
 
@@ -99,6 +107,35 @@ async fn memory() {
     }
 }
 
+/// To Azurite on this machine: does the store keep up, and what does it cost in memory?
+async fn to_azurite() {
+    let Some(azurite) = azurite::Azurite::http("cargo bench -- azurite") else { return };
+    let to = || Some(azurite.store_url(&azurite.container()));
+    let sim = Sim::start(ASSETS, 50).await;
+    let (mut bare, mut gzip) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(bare_client(&sim.settings, Keep::Nothing).await.1);
+        gzip.push(export_to(&sim.settings, "gzip", to()).await.0);
+    }
+    println!(
+        "To Azurite, 50 ms per page, {ASSETS} assets of {ASSET_BYTES} bytes, {CONCURRENCY} at once"
+    );
+    print_ratio("gzip : bare", &bare, &gzip, 0.85);
+    drop(sim);
+    for (compression, ending) in [("gzip", "gzip"), ("none", "uncompressed")] {
+        let mut peaks = Vec::new();
+        for assets in [10_000, 150_000] {
+            let sim = Sim::start(assets, 0).await;
+            peaks.push(export_to(&sim.settings, compression, to()).await.1);
+        }
+        let [small, large] = peaks[..] else { unreachable!("two sizes") };
+        println!(
+            "  peak resident memory, {ending}: 10,000 assets {small:.1} MiB, 150,000 assets \
+             {large:.1} MiB (goal: under 96, difference under 16)"
+        );
+    }
+}
+
 fn print_ratio(name: &str, less: &[Duration], export: &[Duration], goal: f64) {
     let ratios = less.iter().zip(export).map(|(less, own)| less.as_secs_f64() / own.as_secs_f64());
     let seconds = |all: &[Duration]| median(all.iter().map(Duration::as_secs_f64).collect());
@@ -145,12 +182,22 @@ impl Sim {
 
 /// One export to a temporary folder: how long it took, and its peak resident memory in MiB.
 async fn export(settings: &Settings, compression: &str) -> (Duration, f64) {
+    export_to(settings, compression, None).await
+}
+
+/// One export to `store`, or to a temporary folder.
+async fn export_to(
+    settings: &Settings,
+    compression: &str,
+    store: Option<String>,
+) -> (Duration, f64) {
     let folder = tempfile::tempdir().expect("a folder");
     let started = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_easm-export"))
         .args(["--no-env-files", "export", "--json", "--compression", compression])
         .current_dir(folder.path())
         .envs(settings.iter().cloned())
+        .envs(store.map(|url| ("EASM_STORE_URL", url)))
         .env("EASM_FILTER", "")
         .env("EASM_LOG", "error")
         .stdout(Stdio::null())

@@ -199,6 +199,11 @@ impl Error {
         self
     }
 
+    /// What was tried.
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
     /// What happened, if that was said in more words than the kind's.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()

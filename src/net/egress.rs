@@ -97,10 +97,9 @@ impl Egress {
 #[async_trait]
 impl HttpClient for Egress {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        const OPERATION: &str = "send a request";
-        let client = self.client_for(OPERATION, request.url()).map_err(into_azure)?;
+        let client = self.client_for(SENDING, request.url()).map_err(into_azure)?;
         client.execute_request(request).await.map_err(|err| {
-            match from_azure(OPERATION, request.url(), &err) {
+            match from_azure(request.url(), &err) {
                 // Its kind keeps the SDK from trying again what cannot help.
                 Some(ours) => into_azure(ours),
                 None => err,
@@ -206,15 +205,17 @@ pub fn from_reqwest(operation: &'static str, url: &Url, err: &reqwest::Error) ->
 /// The reason of an error that says that no such host is known.
 pub const UNKNOWN_HOST: &str = "no host of that name is known";
 
-/// Our own error inside an error of the SDK, or what a failure below HTTP in it means. `None`: it is
-/// of another sort.
-pub fn from_azure(operation: &'static str, url: &Url, err: &azure_core::Error) -> Option<Error> {
+/// The operation of errors that the SDK's transport makes: callers know better what it was for.
+pub const SENDING: &str = "send a request";
+
+/// Our own error inside an error of the SDK, or what a failure below HTTP in it means (its operation
+/// is [`SENDING`]). `None`: it is of another sort.
+pub fn from_azure(url: &Url, err: &azure_core::Error) -> Option<Error> {
     causes(err).find_map(|cause| {
         if let Some(ours) = cause.downcast_ref::<Error>() {
-            return Some(ours.clone().during(operation));
+            return Some(ours.clone());
         }
-        let below = cause.downcast_ref::<reqwest::Error>()?;
-        Some(from_reqwest(operation, url, below))
+        Some(from_reqwest(SENDING, url, cause.downcast_ref::<reqwest::Error>()?))
     })
 }
 

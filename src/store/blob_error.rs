@@ -39,16 +39,11 @@ impl Answered<'_> {
     /// What `err` means.
     pub fn error(&self, operation: &'static str, err: &azure_core::Error) -> Error {
         let host = self.url.host_str().unwrap_or_default();
-        if let Some(err) = egress::from_azure(operation, self.url, err) {
-            return match (err.reason() == Some(egress::UNKNOWN_HOST), self.is_development) {
-                (true, _) => err
-                    .because("there is no storage account of that name")
-                    .advise("check the account in EASM_STORE_URL, and the network's name service"),
-                (false, true) if err.kind().is_retryable() => {
-                    err.advise("start Azurite, or correct the port in EASM_STORE_URL")
-                }
-                _ => err,
-            };
+        match egress::from_azure(self.url, err) {
+            Some(err) if err.operation() == egress::SENDING => return self.below(operation, err),
+            // No token, for example: it says so itself.
+            Some(err) => return err,
+            None => {}
         }
         let Some(status) = err.http_status().map(u16::from) else {
             return Error::new(Kind::Unreadable, operation)
@@ -68,6 +63,21 @@ impl Answered<'_> {
         }
         answer = answer.with("host", host);
         if advice.is_empty() { answer } else { answer.advise(advice) }
+    }
+
+    /// What a failure below HTTP means.
+    fn below(&self, operation: &'static str, err: Error) -> Error {
+        let err = err.during(operation);
+        let reason = err.reason().unwrap_or_default().to_owned();
+        match (self.is_development, reason == egress::UNKNOWN_HOST, err.kind().is_retryable()) {
+            (true, _, true) => err
+                .because(format!("Azurite: {reason}"))
+                .advise("start Azurite, or correct the port in EASM_STORE_URL"),
+            (false, true, _) => err
+                .because("there is no storage account of that name")
+                .advise("check the account in EASM_STORE_URL, and the network's name service"),
+            _ => err.because(format!("the storage account: {reason}")),
+        }
     }
 
     /// The table (Azure Storage REST reference: "Blob service error codes", "Common error codes").

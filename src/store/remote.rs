@@ -92,7 +92,7 @@ where
         });
         match outcome {
             Ok(value) => return Ok(value),
-            Err(err) => tries.again(operation, err.during(operation)).await?,
+            Err(err) => tries.again(operation, err).await?,
         }
     }
 }

@@ -22,12 +22,11 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use azure_core::base64;
+use easm_export::store::folder::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Client, Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-
-use crate::support::hex;
 
 const PACKAGE: &[u8] = include_bytes!("../package.json");
 const LOCK: &[u8] = include_bytes!("../package-lock.json");
@@ -63,6 +62,8 @@ const MAIN: &str = "node_modules/azurite/dist/src/blob/main.js";
 /// A running blob service. It ends when dropped, or with the process.
 pub struct Azurite {
     pub port: u16,
+    /// The authority of its certificate, if it has one.
+    ca_pem: Option<String>,
     scheme: &'static str,
     node: Child,
     /// Holds certificate and key, if there are any.
@@ -75,13 +76,14 @@ impl Azurite {
     pub fn http(test: &str) -> Option<&'static Self> {
         static SHARED: OnceLock<Result<Azurite, String>> = OnceLock::new();
         let install = installed(test)?;
-        let started = SHARED.get_or_init(|| start(install, "http", &[], None));
+        let started = SHARED.get_or_init(|| start(install, "http", &[], None, None));
         Some(started.as_ref().unwrap_or_else(|why| panic!("{test}: {why}")))
     }
 
     /// A blob service of the caller's own, with TLS and bearer tokens (Azurite reads a token's
     /// claims and verifies no signature). It knows [`ACCOUNT_KEY`] too.
-    pub fn tls(test: &str, cert_pem: &str, key_pem: &str) -> Option<Self> {
+    pub fn tls(test: &str, certificate: &Certificate) -> Option<Self> {
+        let Certificate { ca_pem, cert_pem, key_pem } = certificate;
         let install = installed(test)?;
         let folder = tempfile::tempdir().unwrap();
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
@@ -89,7 +91,7 @@ impl Azurite {
         fs::write(&key, key_pem).unwrap();
         let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
         let options = ["--oauth", "basic", "--cert", cert, "--key", key];
-        let started = start(install, "https", &options, Some(folder));
+        let started = start(install, "https", &options, Some(folder), Some(ca_pem));
         Some(started.unwrap_or_else(|why| panic!("{test}: {why}")))
     }
 
@@ -111,7 +113,7 @@ impl Azurite {
     pub async fn create_container(&self, container: &str) {
         let path = container_path(container);
         let query = [("restype", "container")];
-        let answer = signed(&self.base(), Method::PUT, &path, &query, &[], Vec::new()).await;
+        let answer = self.signed(Method::PUT, &path, &query, &[], Vec::new()).await;
         expect_status(answer.unwrap(), StatusCode::CREATED).await;
     }
 
@@ -119,14 +121,14 @@ impl Azurite {
     pub async fn put(&self, container: &str, path: &str, bytes: &[u8]) {
         let path = blob_path(container, path);
         let headers = [("x-ms-blob-type", "BlockBlob")];
-        let answer = signed(&self.base(), Method::PUT, &path, &[], &headers, bytes.to_vec()).await;
+        let answer = self.signed(Method::PUT, &path, &[], &headers, bytes.to_vec()).await;
         expect_status(answer.unwrap(), StatusCode::CREATED).await;
     }
 
     /// A blob's bytes, if there is such a blob.
     pub async fn get(&self, container: &str, path: &str) -> Option<Vec<u8>> {
         let path = blob_path(container, path);
-        let answer = signed(&self.base(), Method::GET, &path, &[], &[], Vec::new()).await.unwrap();
+        let answer = self.signed(Method::GET, &path, &[], &[], Vec::new()).await.unwrap();
         match answer.status() {
             StatusCode::NOT_FOUND => None,
             _ => Some(expect_status(answer, StatusCode::OK).await),
@@ -138,6 +140,19 @@ impl Azurite {
         self.blobs_by_pages(container, LIST_PAGE).await
     }
 
+    async fn signed(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> reqwest::Result<Response> {
+        // A client for each request: a connection of one test cannot outlive it in another's runtime.
+        let client = plain_client(self.ca_pem.as_deref());
+        signed(&client, &self.base(), method, path, query, headers, body).await
+    }
+
     async fn blobs_by_pages(&self, container: &str, page: u32) -> Vec<String> {
         let page = page.to_string();
         let (mut names, mut marker) = (Vec::new(), String::new());
@@ -147,7 +162,7 @@ impl Azurite {
                 query.push(("marker", &marker));
             }
             let path = container_path(container);
-            let answer = signed(&self.base(), Method::GET, &path, &query, &[], Vec::new()).await;
+            let answer = self.signed(Method::GET, &path, &query, &[], Vec::new()).await;
             let body = expect_status(answer.unwrap(), StatusCode::OK).await;
             let xml = String::from_utf8(body).unwrap();
             names.extend(elements(&xml, "Name"));
@@ -263,6 +278,7 @@ fn start(
     scheme: &'static str,
     options: &[&str],
     folder: Option<TempDir>,
+    ca_pem: Option<&str>,
 ) -> Result<Azurite, String> {
     let mut node = Command::new("node")
         .args([
@@ -287,7 +303,8 @@ fn start(
     let (sender, lines) = channel();
     drain(node.stdout.take().unwrap(), sender.clone());
     drain(node.stderr.take().unwrap(), sender);
-    let mut azurite = Azurite { port: 0, scheme, node, _folder: folder };
+    let ca_pem = ca_pem.map(str::to_owned);
+    let mut azurite = Azurite { port: 0, ca_pem, scheme, node, _folder: folder };
 
     let begin = Instant::now();
     let mut said: Vec<String> = Vec::new();
@@ -357,6 +374,7 @@ pub fn plain_client(ca_pem: Option<&str>) -> Client {
 /// `query` is not.
 /// <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>
 pub async fn signed(
+    client: &Client,
     base: &str,
     method: Method,
     path: &str,
@@ -403,8 +421,7 @@ pub async fn signed(
         query.iter().map(|(name, value)| format!("{name}={}", encoded(value, ""))).collect();
     let mark = if pairs.is_empty() { "" } else { "?" };
     let url = format!("{base}{path}{mark}{}", pairs.join("&"));
-    // A client for each request: a connection of one test cannot outlive it in another's runtime.
-    let mut request = plain_client(None).request(method, url).body(body);
+    let mut request = client.request(method, url).body(body);
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -487,15 +504,15 @@ async fn a_blob_that_was_put_can_be_read_and_listed() {
 
 #[tokio::test]
 async fn azurite_speaks_tls_and_takes_bearer_tokens() {
-    let Certificate { ca_pem, cert_pem, key_pem } = Certificate::new();
+    let certificate = Certificate::new();
     let test = "azurite_speaks_tls_and_takes_bearer_tokens";
-    let Some(azurite) = Azurite::tls(test, &cert_pem, &key_pem) else { return };
+    let Some(azurite) = Azurite::tls(test, &certificate) else { return };
     let url = azurite.store_url(&azurite.container()) + "?restype=container";
     let request = |client: Client, token: &str| {
         let request = client.put(&url).header("x-ms-version", API_VERSION).bearer_auth(token);
         request.header("content-length", "0").send()
     };
-    let client = plain_client(Some(&ca_pem));
+    let client = plain_client(Some(&certificate.ca_pem));
     let refused = request(client.clone(), "no-token").await.unwrap();
     assert!(refused.status().is_client_error(), "{}", refused.status());
     expect_status(request(client, &storage_token()).await.unwrap(), StatusCode::CREATED).await;
@@ -506,7 +523,7 @@ async fn azurite_speaks_tls_and_takes_bearer_tokens() {
 fn azurite_ends_when_the_pipe_to_its_test_process_closes() {
     let test = "azurite_ends_when_the_pipe_to_its_test_process_closes";
     let Some(install) = installed(test) else { return };
-    let mut azurite = start(install, "http", &[], None).unwrap();
+    let mut azurite = start(install, "http", &[], None, None).unwrap();
     drop(azurite.node.stdin.take());
     assert!(wait(&mut azurite.node, END_TIME_MAX).is_some_and(|status| status.success()));
 }

@@ -4,6 +4,7 @@
 
 mod azurite;
 mod bad_input;
+mod blob;
 mod contract;
 mod demo;
 mod engine;
@@ -12,5 +13,7 @@ mod identity;
 mod logs;
 mod proxy;
 mod retry;
+mod sign_in;
+mod store;
 mod support;
 mod tidy;

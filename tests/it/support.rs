@@ -101,22 +101,9 @@ impl World {
 
     /// Every line of every file of `manifest`, sorted. Checks sizes, hashes and counts meanwhile.
     pub fn lines(&self, manifest: &Manifest) -> Vec<Vec<u8>> {
-        let mut lines = Vec::new();
-        for file in &manifest.files {
-            let stored = std::fs::read(self.exports().join(&file.path)).unwrap();
-            assert_eq!(stored.len() as u64, file.bytes, "{}", file.path);
-            assert_eq!(hex(&Sha256::digest(&stored)), file.sha256, "{}", file.path);
-            let text = if file.path.ends_with(".gz") { gunzip(&stored) } else { stored };
-            assert_eq!(text.last(), Some(&b'\n'), "{} ends with LF", file.path);
-            let of_file: Vec<Vec<u8>> =
-                text[..text.len() - 1].split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-            assert_eq!(of_file.len() as u64, file.records, "{}", file.path);
-            lines.extend(of_file);
-        }
-        lines.sort();
-        lines
+        let read = |path: &str| std::fs::read(self.exports().join(path)).unwrap();
+        lines(manifest, read)
     }
-
     pub fn document<T: DeserializeOwned>(&self, path: &str) -> T {
         serde_json::from_slice(&std::fs::read(self.exports().join(path)).unwrap()).unwrap()
     }
@@ -137,6 +124,25 @@ impl World {
         files.sort();
         files
     }
+}
+
+/// Every line of every file of `manifest`, sorted; `read` gets the file at a path. Checks sizes,
+/// hashes and counts meanwhile.
+pub fn lines(manifest: &Manifest, read: impl Fn(&str) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    for file in &manifest.files {
+        let stored = read(&file.path);
+        assert_eq!(stored.len() as u64, file.bytes, "{}", file.path);
+        assert_eq!(hex(&Sha256::digest(&stored)), file.sha256, "{}", file.path);
+        let text = if file.path.ends_with(".gz") { gunzip(&stored) } else { stored };
+        assert_eq!(text.last(), Some(&b'\n'), "{} ends with LF", file.path);
+        let of_file: Vec<Vec<u8>> =
+            text[..text.len() - 1].split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        assert_eq!(of_file.len() as u64, file.records, "{}", file.path);
+        lines.extend(of_file);
+    }
+    lines.sort();
+    lines
 }
 
 /// Fails unless `found` and `truth` are the same lines, saying which differ.

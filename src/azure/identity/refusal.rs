@@ -7,7 +7,7 @@ use url::Url;
 
 use super::OPERATION;
 use crate::error::{Error, Kind};
-use crate::net::egress::{causes, from_azure};
+use crate::net::egress::{SENDING, causes, from_azure};
 
 /// Whom a token is asked of.
 #[derive(Debug, Clone)]
@@ -42,6 +42,14 @@ impl Asked {
         }
     }
 
+    fn name(&self) -> &'static str {
+        match self {
+            Self::ManagedIdentity { .. } => "the identity endpoint",
+            Self::Entra(_) => "Entra",
+            Self::Tools => "the command line tool",
+        }
+    }
+
     fn url(&self) -> Option<&Url> {
         match self {
             Self::ManagedIdentity { endpoint: url, .. } | Self::Entra(url) => Some(url),
@@ -53,9 +61,17 @@ impl Asked {
     pub fn error(&self, err: &azure_core::Error) -> Error {
         let unavailable = Kind::Unavailable { retry_after: None };
         let url = self.url().cloned().or_else(|| Url::parse("tool:").ok());
-        let below = url.and_then(|url| from_azure(OPERATION, &url, err));
-        if let Some(below) = below {
-            return below.or_advise(self.advice());
+        match url.and_then(|url| from_azure(&url, err)) {
+            Some(below) if below.operation() == SENDING => {
+                let reason = below.reason().unwrap_or_default().to_owned();
+                return below
+                    .because(format!("{}: {reason}", self.name()))
+                    .during(OPERATION)
+                    .or_advise(self.advice());
+            }
+            // A failure of whoever vouches, or of a tool: it says so itself.
+            Some(below) => return below,
+            None => {}
         }
         let Some((status, codes)) = answer(err) else {
             let reason = "what came in place of a token cannot be read";
@@ -67,10 +83,7 @@ impl Asked {
                 .with("status", status)
                 .advise("try again later"),
             (_, 408 | 500..=599) => Error::new(unavailable, OPERATION)
-                .because(match self {
-                    Self::ManagedIdentity { .. } => "the identity endpoint cannot serve us now",
-                    _ => "Entra cannot serve us now",
-                })
+                .because(format!("{} cannot serve us now", self.name()))
                 .with("status", status)
                 .advise("try again later"),
             (Self::ManagedIdentity { .. }, 400 | 404) => Error::new(Kind::Unauthorized, OPERATION)

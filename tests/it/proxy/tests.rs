@@ -18,7 +18,16 @@ fn answering() -> ProxyOptions {
 
 async fn put(proxy: &Proxy, path: &str, headers: &[(&str, &str)]) -> reqwest::Result<u16> {
     let headers = [&[("x-ms-blob-type", "BlockBlob")], headers].concat();
-    let answer = signed(&proxy.url(), Method::PUT, path, &[], &headers, b"abc".to_vec()).await?;
+    let answer = signed(
+        &plain_client(None),
+        &proxy.url(),
+        Method::PUT,
+        path,
+        &[],
+        &headers,
+        b"abc".to_vec(),
+    )
+    .await?;
     Ok(answer.status().as_u16())
 }
 
@@ -85,7 +94,10 @@ async fn a_signature_passes_unharmed() {
         let path = blob_path(&container, name);
         assert_eq!(put(&proxy, &path, &[]).await.unwrap(), 201, "{name}");
         assert_eq!(azurite.get(&container, name).await.unwrap(), b"abc", "{name}");
-        let head = signed(&proxy.url(), Method::HEAD, &path, &[], &[], Vec::new()).await.unwrap();
+        let head =
+            signed(&plain_client(None), &proxy.url(), Method::HEAD, &path, &[], &[], Vec::new())
+                .await
+                .unwrap();
         assert_eq!(head.headers()["content-length"], "3", "{name}");
         let seen = proxy.seen();
         assert_eq!(seen.last().unwrap().path, path);
@@ -93,7 +105,10 @@ async fn a_signature_passes_unharmed() {
     }
     let path = format!("/{ACCOUNT}/{container}");
     let query = [("comp", "list"), ("prefix", "é/ü+&"), ("restype", "container")];
-    let list = signed(&proxy.url(), Method::GET, &path, &query, &[], Vec::new()).await.unwrap();
+    let list =
+        signed(&plain_client(None), &proxy.url(), Method::GET, &path, &query, &[], Vec::new())
+            .await
+            .unwrap();
     let xml = String::from_utf8(expect_status(list, StatusCode::OK).await).unwrap();
     assert!(xml.contains("<Name>é/ü+&amp;%20") && !xml.contains("plain"), "{xml}");
 }
