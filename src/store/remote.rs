@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::net::retry::{RetryPolicy, Tries};
 
 /// Size of a block. Each part that is open holds one that is filled and one that is on its way.
-pub const BLOCK_BYTES: usize = 2 << 20;
+pub const BLOCK_BYTES: usize = 1 << 20;
 
 /// Most blocks of a part: what Blob Storage allows.
 pub const BLOCKS_MAX: usize = 50_000;
