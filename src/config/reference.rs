@@ -238,7 +238,7 @@ pub fn markdown() -> String {
         text += "| Setting | Default | Meaning |\n| --- | --- | --- |\n";
         for Setting { name, default, meaning, is_used } in *settings {
             let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-            let note = if *is_used { "" } else { " *Not used by this version.*" };
+            let note = if *is_used { "" } else { " *Not part of this version.*" };
             text += &format!("| `{name}` | {default} | {meaning}{note} |\n");
         }
     }

@@ -35,7 +35,7 @@ use crate::net::Bearer;
 use crate::net::egress::{Bodies, Egress, NamedBy, is_on_loopback};
 
 /// Name of the blob metadata that holds a write's [`Stamp`].
-const STAMP: &str = "easm_export_write";
+const STAMP: &str = "easmwrite";
 
 /// What a directory of an account with a hierarchical namespace is marked with in a listing.
 const IS_FOLDER: &str = "hdi_isfolder";
@@ -164,11 +164,12 @@ impl Service for Blob {
         let client = self.blob(path).block_blob_client();
         match client.upload(content.into(), Some(options)).await {
             Ok(done) => tag(done.etag, OPERATION),
-            // What was to be replaced is not there any more.
-            Err(err) if blob_error::is_absent(&err) => {
-                Err(self.refusal(OPERATION, path, &err).as_kind(Kind::Conflict))
+            Err(err) => {
+                let refusal = self.refusal(OPERATION, path, &err);
+                // What was to be replaced is not there any more.
+                let is_gone = *condition != Condition::Absent && blob_error::is_absent(&err);
+                Err(if is_gone { refusal.as_kind(Kind::Conflict) } else { refusal })
             }
-            Err(err) => Err(self.refusal(OPERATION, path, &err)),
         }
     }
 

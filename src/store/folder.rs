@@ -406,62 +406,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_is_created_once() {
-        let (_folder, store) = world();
-        store.create("t/run.json", "one".into()).await.expect("created");
-        let err = store.create("t/run.json", "two".into()).await.expect_err("taken");
-        assert_eq!(err.kind(), Kind::Conflict);
-        let (content, _) = store.read("t/run.json").await.expect("read").expect("there");
-        assert_eq!(content, "one");
-    }
-
-    #[tokio::test]
-    async fn a_document_is_replaced_only_under_the_tag_that_was_read() {
-        let (_folder, store) = world();
-        let first = store.create("t/run.json", "one".into()).await.expect("created");
-        store.replace("t/run.json", "two".into(), &first).await.expect("replaced");
-        let err = store.replace("t/run.json", "three".into(), &first).await.expect_err("stale");
-        assert_eq!(err.kind(), Kind::Conflict);
-        let (content, _) = store.read("t/run.json").await.expect("read").expect("there");
-        assert_eq!(content, "two");
-        let err = store.replace("t/none.json", "one".into(), &first).await.expect_err("absent");
-        assert_eq!(err.kind(), Kind::Conflict);
-    }
-
-    #[tokio::test]
-    async fn of_many_that_replace_under_one_tag_one_wins() {
-        let (_folder, store) = world();
-        let tag = store.create("t/run.json", "start".into()).await.expect("created");
-        let rivals = (0..16).map(|n| {
-            let (store, tag) = (store.clone(), tag.clone());
-            tokio::spawn(
-                async move { store.replace("t/run.json", format!("{n}").into(), &tag).await },
-            )
-        });
-        let outcomes = futures::future::join_all(rivals).await;
-        let n_won = outcomes.iter().filter(|won| won.as_ref().expect("ran").is_ok()).count();
-        assert_eq!(n_won, 1);
-    }
-
-    #[tokio::test]
-    async fn a_part_is_visible_whole_or_not_at_all() {
-        let (_folder, store) = world();
-        let mut part = store.begin("t/assets/part-0.ndjson", "").await.expect("begun");
-        part.write("one\n".into()).await.expect("written");
-        assert_eq!(store.list("t/").await.expect("listed"), Vec::<String>::new());
-        part.write("two\n".into()).await.expect("written");
-        part.commit().await.expect("committed");
-        assert_eq!(store.list("t/").await.expect("listed"), ["t/assets/part-0.ndjson"]);
-        let (content, _) =
-            store.read("t/assets/part-0.ndjson").await.expect("read").expect("there");
-        assert_eq!(content, "one\ntwo\n");
-
-        let mut part = store.begin("t/assets/part-0.ndjson", "").await.expect("begun");
-        part.write("other\n".into()).await.expect("written");
-        assert_eq!(part.commit().await.expect_err("taken").kind(), Kind::Conflict);
-    }
-
-    #[tokio::test]
     async fn a_part_that_is_dropped_leaves_nothing() {
         let (_folder, store) = world();
         let mut part = store.begin("t/assets/part-0.ndjson", "").await.expect("begun");

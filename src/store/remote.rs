@@ -268,3 +268,94 @@ impl PartWriter for RemotePart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::super::memory::Memory;
+    use super::super::service::Listing;
+    use super::*;
+
+    /// A store whose answers to a look at a part are changed.
+    #[derive(Default)]
+    struct Lying {
+        inner: Memory,
+        lie: Mutex<Option<fn(&mut Head)>>,
+    }
+
+    #[async_trait]
+    impl Service for Lying {
+        fn name(&self) -> String {
+            "lying".to_owned()
+        }
+
+        async fn check(&self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn put(
+            &self,
+            path: &str,
+            content: Bytes,
+            condition: &Condition,
+            stamp: &Stamp,
+        ) -> Result<Tag> {
+            self.inner.put(path, content, condition, stamp).await
+        }
+
+        async fn head(&self, path: &str) -> Result<Option<Head>> {
+            let lie = *self.lie.lock().expect("not poisoned");
+            let mut head = self.inner.head(path).await?;
+            if let (Some(head), Some(lie)) = (&mut head, lie) {
+                lie(head);
+            }
+            Ok(head)
+        }
+
+        async fn get(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
+            self.inner.get(path).await
+        }
+
+        async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
+            self.inner.list(prefix, next).await
+        }
+
+        async fn delete(&self, path: &str) -> Result<()> {
+            self.inner.delete(path).await
+        }
+
+        async fn stage(&self, path: &str, block: &str, content: Bytes) -> Result<()> {
+            self.inner.stage(path, block, content).await
+        }
+
+        async fn commit(&self, path: &str, committal: &Committal<'_>) -> Result<()> {
+            self.inner.commit(path, committal).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_counts_only_if_what_is_stored_is_what_was_sent() {
+        let retry = RetryPolicy { elapsed_max: Duration::from_secs(5), ..RetryPolicy::default() };
+        let check = async |lie: Option<fn(&mut Head)>, is_whole: bool| {
+            let service = Arc::new(Lying { lie: Mutex::new(lie), ..Lying::default() });
+            let store = Remote::new(service, retry.clone());
+            let mut part = store.begin("t/part-0", "application/gzip").await.expect("begun");
+            part.write("content".into()).await.expect("written");
+            match part.commit().await {
+                Ok(()) => assert!(is_whole),
+                Err(err) => {
+                    assert!(!is_whole && err.kind() == Kind::Store, "{err}");
+                    assert!(err.to_string().contains("not what was sent"), "{err}");
+                }
+            }
+        };
+        check(None, true).await;
+        check(Some(|head| head.bytes -= 1), false).await;
+        check(Some(|head| head.md5 = Some([7; 16])), false).await;
+        check(Some(|head| head.md5 = None), false).await;
+        // Whoever drops the metadata does not stand in the way.
+        check(Some(|head| head.stamp = None), true).await;
+    }
+}

@@ -150,6 +150,19 @@ fn what_decides_is_the_command_of_the_readme() {
     assert_eq!(ci.lines().last(), Some(command));
 }
 
+/// `UPDATE_DOCS=1` writes them anew.
+#[test]
+fn documents_are_made_from_the_code() {
+    let path = root().join("docs/configuration.md");
+    let wanted = easm_export::config::reference::markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &wanted).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let differs = found.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
+    assert!(found == wanted, "UPDATE_DOCS=1 writes {} anew; {differs:?}", path.display());
+}
+
 /// The version in the change log is the package's.
 #[test]
 fn the_change_log_names_this_version() {
