@@ -27,20 +27,24 @@ static REGISTRY: RwLock<VecDeque<Arc<SecretString>>> = RwLock::new(VecDeque::new
 pub struct Secret(Arc<SecretString>);
 
 impl Secret {
-    /// Wraps `value` and enters it into the registry.
+    /// Wraps `value` and enters it into the registry. Secrets of equal value are one in there, and
+    /// stay as long as anybody holds one of them.
     pub fn new(value: String) -> Self {
-        let secret = Self(Arc::new(SecretString::from(value)));
+        let value = SecretString::from(value);
         let mut registry = REGISTRY.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let known = registry.iter().any(|other| other.expose_secret() == secret.expose());
-        if !known {
-            if registry.len() == SECRETS_MAX {
-                // The oldest that nobody holds any more, else the oldest.
-                let dead = registry.iter().position(|old| Arc::strong_count(old) == 1);
-                registry.remove(dead.unwrap_or(0));
-            }
-            registry.push_back(Arc::clone(&secret.0));
+        if let Some(known) =
+            registry.iter().find(|known| known.expose_secret() == value.expose_secret())
+        {
+            return Self(Arc::clone(known));
         }
-        secret
+        if registry.len() == SECRETS_MAX {
+            // The oldest that nobody holds any more, else the oldest.
+            let dead = registry.iter().position(|old| Arc::strong_count(old) == 1);
+            registry.remove(dead.unwrap_or(0));
+        }
+        let secret = Arc::new(value);
+        registry.push_back(Arc::clone(&secret));
+        Self(secret)
     }
 
     /// The value itself. Whoever calls this answers for where it goes.
@@ -113,6 +117,18 @@ mod tests {
         check(&format!("token {} end", &value[3..19]), "token [REDACTED] end");
         check(&format!("token {} end", &value[3..18]), &format!("token {} end", &value[3..18]));
         check("größe ohne Geheimnis", "größe ohne Geheimnis");
+    }
+
+    #[test]
+    fn a_secret_that_is_held_is_remembered_however_many_come_after_it() {
+        let value = "canary-of-the-oldest-secret";
+        // First known while it is read, then held by whoever uses it.
+        drop(Secret::new(value.to_owned()));
+        let _held = Secret::new(value.to_owned());
+        for n in 0..2 * SECRETS_MAX {
+            drop(Secret::new(format!("another-secret-of-the-test-{n:08}")));
+        }
+        assert_eq!(redact(value), REDACTED);
     }
 
     #[test]

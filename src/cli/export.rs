@@ -131,7 +131,7 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
         return to_stdout(&target, request, store, terminal).await;
     }
     // Asked first, since it needs nobody else.
-    store.check().await?;
+    unless_interrupted(store.check()).await?;
     let target = connect(settings, env).await?;
     let started = Instant::now();
     let job = target.job(request, Trigger::Cli);

@@ -75,20 +75,45 @@ impl Identities {
     /// # Errors
     /// [`Kind::Config`], naming the setting.
     pub fn read(env: &Env, tenant_id: &str) -> Result<Self> {
-        let (endpoint, header) = (env.get("IDENTITY_ENDPOINT"), env.get("IDENTITY_HEADER"));
-        if endpoint.is_some() != header.is_some() {
-            return Err(refuse("of IDENTITY_ENDPOINT and IDENTITY_HEADER only one is set")
-                .advise("set both, as the platform does, or neither"));
-        }
         let name = "AZURE_AUTHORITY_HOST";
         let text = env.get(name).unwrap_or(names::default(name));
         let authority = parse::service_url(name, text)?;
         if authority.scheme() != "https" {
             return Err(parse::refuse(name, "an https:// URL, on loopback too", text));
         }
+        // Whether it would be used or not: a secret does not belong into an app's settings.
+        if env.is_in_azure() && env.raw(SECRET).is_some_and(|secret| !secret.trim().is_empty()) {
+            return Err(refuse_secret(SECRET));
+        }
         let wanted = Wanted::read(env)?;
-        Ok(Self { target: wanted.target(env, tenant_id)?, own: wanted.own(env), authority })
+        let identities = Self {
+            target: wanted.target(env, tenant_id)?,
+            own: wanted.own(env, tenant_id),
+            authority,
+        };
+        let is_managed = |credential: &Credential| {
+            matches!(credential, Credential::ManagedIdentity { .. } | Credential::Federated { .. })
+        };
+        // A server with Azure Arc has the first without the second, and other ways to sign in.
+        if (is_managed(&identities.target) || is_managed(&identities.own))
+            && env.get("IDENTITY_ENDPOINT").is_some() != env.get("IDENTITY_HEADER").is_some()
+        {
+            return Err(refuse("of IDENTITY_ENDPOINT and IDENTITY_HEADER only one is set").advise(
+                "set both, as the platform does, or neither; on Azure Arc set another EASM_CREDENTIAL",
+            ));
+        }
+        Ok(identities)
     }
+}
+
+/// Whether the platform offers a managed identity.
+fn is_offered(env: &Env) -> bool {
+    env.get("IDENTITY_ENDPOINT").is_some() && env.get("IDENTITY_HEADER").is_some()
+}
+
+fn refuse_secret(name: &str) -> Error {
+    refuse(format!("{name} is refused in Azure"))
+        .advise("remove it, and set EASM_CREDENTIAL=federated, which needs no secret")
 }
 
 fn refuse(reason: impl Into<String>) -> Error {
@@ -118,7 +143,7 @@ impl Wanted {
             "developer" => Ok(Self::Developer),
             "auto" if env.get(SECRET_NAME).or(env.get(SECRET)).is_some() => Ok(Self::ClientSecret),
             "auto" if env.get(TOKEN_FILE).is_some() => Ok(Self::WorkloadIdentity),
-            "auto" if env.get("IDENTITY_ENDPOINT").is_some() => Ok(Self::ManagedIdentity),
+            "auto" if is_offered(env) => Ok(Self::ManagedIdentity),
             "auto" => Ok(Self::Developer),
             other => Err(parse::refuse(name, ALLOWED, other)),
         }
@@ -164,21 +189,25 @@ impl Wanted {
     }
 
     /// The app's own identity: that of the place where it runs.
-    fn own(self, env: &Env) -> Credential {
+    fn own(self, env: &Env, tenant_id: &str) -> Credential {
         let client_id = own_client_id(env);
-        if let (Some(token_file), Some(tenant_id), Some(client_id)) =
-            (env.get(TOKEN_FILE), env.get("AZURE_TENANT_ID"), &client_id)
-        {
+        // Where the target's app registration is vouched for by a file, it may be the app's own too.
+        let vouched = client_id.clone().or_else(|| match self {
+            Self::WorkloadIdentity => env.get("EASM_CLIENT_ID").map(str::to_owned),
+            _ => None,
+        });
+        if let (Some(token_file), Some(client_id)) = (env.get(TOKEN_FILE), vouched) {
             return Credential::WorkloadIdentity {
-                tenant_id: tenant_id.to_owned(),
-                client_id: client_id.clone(),
+                tenant_id: env.get("AZURE_TENANT_ID").unwrap_or(tenant_id).to_owned(),
+                client_id,
                 token_file: token_file.into(),
             };
         }
-        // A virtual machine offers its identity without saying so; a target that signs in with a
-        // managed identity says that there is one.
-        let is_said = matches!(self, Self::ManagedIdentity | Self::Federated);
-        match is_said || env.get("IDENTITY_ENDPOINT").is_some() {
+        // A virtual machine offers its identity without saying so: then somebody has to name it, or say
+        // that the target signs in with it.
+        let is_said = matches!(self, Self::ManagedIdentity | Self::Federated)
+            || env.get("EASM_IDENTITY_CLIENT_ID").is_some();
+        match is_said || is_offered(env) {
             true => Credential::ManagedIdentity { client_id, tenant_id: None },
             false => Credential::Developer { tenant_id: None },
         }
@@ -212,8 +241,7 @@ fn client_secret(env: &Env) -> Result<Secret> {
         });
     };
     if env.is_in_azure() {
-        return Err(refuse(format!("{} is refused in Azure", found(SECRET)))
-            .advise("set EASM_CREDENTIAL=federated, which needs no secret"));
+        return Err(refuse_secret(found(SECRET)));
     }
     Ok(Secret::new(secret.to_owned()))
 }
@@ -288,7 +316,7 @@ mod tests {
         check(&with(&[secret, app]), "secret of app", "identity system");
         check(&kube, "workload k in 1", "workload k in 9");
         check(&with(&kube), "workload k in 1", "workload k in 9");
-        check(&[file, app], "workload app in 1", "developer");
+        check(&[file, app], "workload app in 1", "workload app in 1");
         let forced = |name| ("EASM_CREDENTIAL", name);
         check(&[forced("managed-identity")], "identity system", "identity system");
         check(&[forced("managed-identity"), secret, app], "identity app", "identity system");
@@ -296,7 +324,11 @@ mod tests {
         check(&[forced("federated"), app], "app by system", "identity system");
         let federated = [forced("federated"), app, ("AZURE_CLIENT_ID", "z")];
         check(&with(&federated), "app by z", "identity z");
-        check(&[forced("workload-identity"), kube[0], kube[1]], "workload k in 1", "developer");
+        let no_tenant = [forced("workload-identity"), kube[0], kube[1]];
+        check(&no_tenant, "workload k in 1", "workload k in 1");
+        check(&[secret, app, ("EASM_IDENTITY_CLIENT_ID", "vm")], "secret of app", "identity vm");
+        // A server with Azure Arc.
+        check(&[PLATFORM[0]], "developer", "developer");
     }
 
     #[test]
@@ -310,7 +342,7 @@ mod tests {
         let secret = ("EASM_CLIENT_SECRET", "a-made-up-client-secret");
         let app = ("EASM_CLIENT_ID", "app");
         let forced = |name| ("EASM_CREDENTIAL", name);
-        check(&[PLATFORM[0]], "only one is set");
+        check(&[PLATFORM[0], forced("managed-identity")], "only one is set");
         check(&[forced("password")], "client-secret");
         check(&[secret], "EASM_CLIENT_ID is not set");
         check(&[forced("client-secret"), app], "EASM_CLIENT_SECRET is not set");
@@ -320,6 +352,8 @@ mod tests {
         check(&[(TOKEN_FILE, "f")], "EASM_CLIENT_ID is not set");
         let azure = [("FUNCTIONS_CUSTOMHANDLER_PORT", "1"), ("WEBSITE_SITE_NAME", "app")];
         check(&[azure[0], azure[1], secret, app], "EASM_CLIENT_SECRET is refused in Azure");
+        let idle = [azure[0], azure[1], secret, forced("developer")];
+        check(&idle, "EASM_CLIENT_SECRET is refused in Azure");
         let old = [("CLIENT_SECRET", "a-made-up-client-secret"), ("CLIENT_ID", "app")];
         check(&[azure[0], azure[1], old[0], old[1]], "CLIENT_SECRET is refused in Azure");
         check(&[PLATFORM[0], PLATFORM[1], ("AZURE_TENANT_ID", OTHER)], "another tenant");

@@ -144,13 +144,20 @@ pub fn store_url(name: &str, text: &str) -> Result<StoreUrl> {
     if text.is_empty() {
         return Err(refuse(name, ALLOWED, text));
     }
-    // A connection string, or a blob URL without its scheme, would become a folder of that name.
-    let lower = text.to_ascii_lowercase();
-    let credentials = ["accountkey=", "sharedaccess", "sig=", "blob.core."];
-    if !lower.contains("://") && credentials.iter().any(|part| lower.contains(part)) {
-        let allowed =
-            "a folder's path or a URL with its scheme; keys and signatures are never used";
+    // Looked for before anything is quoted, and also where a query was encoded by mistake.
+    let plain = percent_decoded(text).unwrap_or_default().to_ascii_lowercase();
+    let lower = text.to_ascii_lowercase() + &plain;
+    let credentials = ["accountkey=", "sharedaccess", "sig="];
+    if credentials.iter().any(|part| lower.contains(part)) {
+        let allowed = "a folder's path or a URL; keys and signatures are never used";
         return Err(refuse(name, allowed, "(what looks like a key or a signature)"));
+    }
+    // These would become folders of that name.
+    let places = ["blob.core.", "usedevelopmentstorage", "devstoreaccount1"];
+    if !lower.contains("://") && places.iter().any(|part| lower.contains(part)) {
+        let allowed =
+            "the whole URL, for Azurite http://127.0.0.1:10000/devstoreaccount1/{container}";
+        return Err(refuse(name, allowed, text));
     }
     if !text.contains("://") {
         return Ok(StoreUrl::Folder(PathBuf::from(text)));
@@ -295,6 +302,8 @@ mod tests {
         for text in [
             "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=canary",
             "a.blob.core.windows.net/c?sig=canary",
+            "https://acct.blob.core.windows.net/c%3Fsv=1&sig=canary",
+            "https://acct.blob.core.windows.net/c/&sv=1&sig%3Dcanary",
             "",
         ] {
             let err = store_url("--store", text).expect_err("no folder").to_string();
@@ -329,6 +338,8 @@ mod tests {
         check("http://127.0.0.1:10000/devstoreaccount1/exports", Some(key));
         check("https://localhost:1/devstoreaccount1/exports/", Some(tls));
         for refused in [
+            "UseDevelopmentStorage=true",
+            "127.0.0.1:10000/devstoreaccount1/exports",
             "s3://bucket",
             "https://acct.blob.core.windows.net",
             "https://acct.blob.core.windows.net/",

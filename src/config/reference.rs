@@ -204,8 +204,10 @@ Storage Blob Data Contributor on the container. They may be the same.
 there, else a managed identity if the platform offers one (`IDENTITY_ENDPOINT`), else the developer. A
 virtual machine offers its identity without saying so: set `EASM_CREDENTIAL=managed-identity` there.
 
-The app's own identity is workload identity if `AZURE_FEDERATED_TOKEN_FILE`, `AZURE_TENANT_ID` and a
-client id are there, else the managed identity, and the developer on a machine that has none.
+The app's own identity is workload identity if `AZURE_FEDERATED_TOKEN_FILE` and a client id are there
+(its tenant is `AZURE_TENANT_ID`, or the target's), else the managed identity, and the developer on a
+machine that has none. On a virtual machine it is the managed identity if the target signs in with one or
+`EASM_IDENTITY_CLIENT_ID` names it.
 
 A token is kept until shortly before it expires, is asked for by one request at a time, and goes only to
 the host that it was issued for.";
@@ -219,8 +221,10 @@ const STORE: &str = "\
 | `https://127.0.0.1:{port}/devstoreaccount1/{container}[/{prefix}]` | Azurite over TLS (`--oauth basic`), with the app's own identity. |
 
 A URL with a query (a SAS) is refused, and not repeated. A part is staged in blocks that the service
-checks against their MD5, and appears under its name at once and whole; its size and MD5 as stored are
-compared with what was sent before it counts. A part takes one request a block and two more.";
+checks against their MD5, and appears under its name at once and whole; size and MD5 as stored are
+compared with what was sent before it counts. (The service checks each block; the MD5 of the whole is kept
+for whoever downloads it.) A part takes one request a block and two more. In an account with versioning
+every save of a checkpoint leaves a version.";
 
 /// The setting `name`.
 pub fn setting(name: &str) -> Option<&'static Setting> {

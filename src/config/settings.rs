@@ -87,7 +87,7 @@ impl Settings {
     /// [`Kind::Config`], naming the setting, what is allowed and what was found.
     pub fn read(env: &Env) -> Result<Self> {
         // Registered before anything can fail, so that nothing that fails can print them.
-        for name in ["EASM_CLIENT_SECRET", "IDENTITY_HEADER"] {
+        for name in ["EASM_CLIENT_SECRET", "CLIENT_SECRET", "IDENTITY_HEADER"] {
             if let Some(value) = env.get(name) {
                 Secret::new(value.to_owned());
             }

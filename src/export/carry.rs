@@ -49,16 +49,17 @@ pub(super) async fn all(
                 .because(err.to_string())
                 .advise("please report this"))
         });
-        match ended {
+        let noted = match ended {
             Ok(checkpoint) => {
                 checkpoints.insert(checkpoint.shard, checkpoint);
-                books.progressed(world, &checkpoints).await?;
+                books.progressed(world, &checkpoints).await
             }
-            Err(err) => {
-                // Waited for, so that none of them saves anything any more when the run ends.
-                shards.shutdown().await;
-                return Err(err);
-            }
+            Err(err) => Err(err),
+        };
+        if let Err(err) = noted {
+            // Waited for, so that none of them saves anything any more when the run ends.
+            shards.shutdown().await;
+            return Err(err);
         }
     }
     Ok(checkpoints)

@@ -20,14 +20,15 @@ pub mod source;
 pub mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::Manifest;
 use crate::model::request::Request;
-use crate::model::run::{RunId, Trigger};
+use crate::model::run::Trigger;
 use crate::model::target::Workspace;
 use crate::store::Store;
 use books::Books;
@@ -88,32 +89,76 @@ pub struct Job {
     pub part_bytes_max: u64,
 }
 
+/// Longest time in which an interrupted run notes that it ended.
+const LAST_NOTE_SECONDS_MAX: u64 = 10;
+
 /// Carries one run from its opening to its commit. When `interrupt` completes before everything is
 /// read, the run ends as failed and nothing of it counts; after that the commit is not held up.
 ///
 /// # Errors
-/// What ended the run; its `run.json` says the same. [`Kind::Interrupted`] after `interrupt`.
+/// What ended the run; its `run.json` says the same, unless it cannot be known whether the manifest
+/// exists. [`Kind::Interrupted`] after `interrupt`.
 pub async fn run(world: &World, job: Job, interrupt: impl Future<Output = ()>) -> Result<Manifest> {
     let job = Arc::new(job);
-    let mut books = Books::open(world, &job, fastrand::u32(..)).await?;
+    tokio::pin!(interrupt);
+    let open = Books::open(world, &job, fastrand::u32(..));
+    tokio::pin!(open);
+    let (mut books, is_interrupted) = tokio::select! {
+        books = &mut open => (books?, false),
+        // What may be there already is to say that it ended.
+        () = &mut interrupt => match within_last_note(open).await {
+            Some(books) => (books?, true),
+            None => return Err(interrupted("no run was begun")),
+        },
+    };
     let run_id = books.run_id().clone();
+    let interrupt = async {
+        if !is_interrupted {
+            interrupt.await;
+        }
+    };
     info!(run.id = %run_id, target = job.target, "Opened run {run_id} of target {}", job.target);
     let read = tokio::select! {
+        biased;
+        () = interrupt => {
+            let reason = format!("run {run_id} did not complete and nothing of it counts");
+            Err(interrupted(&reason))
+        }
         read = read(world, &job, &mut books) => read,
-        () = interrupt => Err(interrupted(&run_id)),
+    };
+    let judged = match read {
+        Ok(judged) => judged,
+        Err(err) => {
+            let note = books.fail(world, &err);
+            match err.kind() {
+                Kind::Interrupted => {
+                    if within_last_note(note).await.is_none() {
+                        warn!(run.id = %run_id, "Could not note in run.json that it was interrupted");
+                    }
+                }
+                _ => note.await,
+            }
+            return Err(err);
+        }
     };
     // Not to be interrupted: whoever asks for that must know whether there is a manifest.
-    let sealed = match read {
-        Ok(read) => commit::seal(world, &job, read, &mut books).await,
-        Err(err) => Err(err),
-    };
-    match sealed {
+    match commit::seal(world, &job, judged, &mut books).await {
         Ok(manifest) => Ok(manifest),
+        // Whether the manifest came to be is open, so the run is not said to have failed.
+        Err(err) if err.kind().is_retryable() => Err(err.advise(format!(
+            "run {run_id} is complete if {} exists; look, or export again",
+            job.layout().manifest(&run_id)
+        ))),
         Err(err) => {
             books.fail(world, &err).await;
             Err(err)
         }
     }
+}
+
+/// What `work` gives, if that does not take longer than an interrupted run may.
+async fn within_last_note<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(Duration::from_secs(LAST_NOTE_SECONDS_MAX), work).await.ok()
 }
 
 /// Plans, reads everything, and judges what came.
@@ -124,8 +169,8 @@ async fn read(world: &World, job: &Arc<Job>, books: &mut Books) -> Result<commit
     commit::judge(world, job, &plan, checkpoints, books).await
 }
 
-fn interrupted(run_id: &RunId) -> Error {
+fn interrupted(what_follows: &str) -> Error {
     Error::new(Kind::Interrupted, "export")
-        .because(format!("interrupted; run {run_id} did not complete and nothing of it counts"))
+        .because(format!("interrupted; {what_follows}"))
         .advise("start the export again")
 }

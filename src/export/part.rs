@@ -24,7 +24,26 @@ pub(super) struct OpenPart {
     compression: Compression,
     plain_bytes: u64,
     /// Gives the file back once the last page that was added is written.
-    last: JoinHandle<Result<File>>,
+    last: Task<File>,
+}
+
+/// A task that ends when nobody waits for it any more, and with it whatever it waits for.
+struct Task<T>(JoinHandle<Result<T>>);
+
+impl<T: Send + 'static> Task<T> {
+    fn spawn(work: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+
+    async fn joined(mut self) -> Result<T> {
+        joined(&mut self.0).await
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What is written so far.
@@ -65,7 +84,7 @@ impl OpenPart {
             sha256: String::new(),
         };
         let file = File { writer, entry, hasher: Sha256::new() };
-        let last = tokio::spawn(std::future::ready(Ok(file)));
+        let last = Task::spawn(std::future::ready(Ok(file)));
         Ok(Self { compression, plain_bytes: 0, last })
     }
 
@@ -75,17 +94,17 @@ impl OpenPart {
     /// What an earlier page failed with.
     pub async fn add(self, records: Records) -> Result<Self> {
         let Self { compression, mut plain_bytes, mut last } = self;
-        if last.is_finished() {
+        if last.0.is_finished() {
             // Looked at now, so that a full disk ends a run at once.
-            last = tokio::spawn(std::future::ready(Ok(joined(last).await?)));
+            last = Task::spawn(std::future::ready(Ok(last.joined().await?)));
         }
         let n_records = records.spans.len() as u64;
         // Each line has one byte more than its record.
         plain_bytes += records.spans.iter().map(|span| span.len() as u64 + 1).sum::<u64>();
-        let last = tokio::spawn(async move {
+        let last = Task::spawn(async move {
             let Records { body, spans, room } = records;
             let bytes = encode(body, spans, compression).await?;
-            let file = joined(last).await?.write(bytes, n_records).await?;
+            let file = last.joined().await?.write(bytes, n_records).await?;
             drop(room);
             Ok(file)
         });
@@ -102,7 +121,7 @@ impl OpenPart {
     /// # Errors
     /// What a page or the store failed with.
     pub async fn finish(self) -> Result<FileEntry> {
-        let File { writer, mut entry, hasher } = joined(self.last).await?;
+        let File { writer, mut entry, hasher } = self.last.joined().await?;
         writer.commit().await?;
         entry.sha256 = hex(&hasher.finalize());
         Ok(entry)
@@ -124,12 +143,12 @@ pub(super) async fn encode(
         Compression::None => Ok(Bytes::from_owner(body).slice(lines)),
         Compression::Gzip => {
             let work = move || Ok(compress::gzip(&body[lines]).into());
-            joined(tokio::task::spawn_blocking(work)).await
+            joined(&mut tokio::task::spawn_blocking(work)).await
         }
     }
 }
 
-async fn joined<T>(task: JoinHandle<Result<T>>) -> Result<T> {
+async fn joined<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
     task.await.unwrap_or_else(|err| Err(internal(err.to_string())))
 }
 

@@ -15,9 +15,13 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use azure_core::error::ErrorKind;
+use azure_core::http::headers::HeaderName;
 use azure_core::http::{AsyncRawResponse, HttpClient, Request};
 use url::{Origin, Url};
 
+use super::retry::parse_retry_after;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 
 /// Longest wait for one answer, its body included (contract, section 2).
@@ -72,11 +76,6 @@ impl Egress {
         check(url, named_by)?;
         let is_direct = named_by == NamedBy::Platform || is_on_loopback(url);
         Ok(Self { origin: url.origin(), client: client(is_direct, bodies)? })
-    }
-
-    /// The only origin that it reaches.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
     }
 
     /// The client, for a request to `url`.
@@ -222,10 +221,21 @@ pub fn from_azure(url: &Url, err: &azure_core::Error) -> Option<Error> {
 /// `err` as an error that passes through the SDK, which tries again what may help.
 pub fn into_azure(err: Error) -> azure_core::Error {
     let kind = match err.kind().is_retryable() {
-        true => azure_core::error::ErrorKind::Io,
-        false => azure_core::error::ErrorKind::Other,
+        true => ErrorKind::Io,
+        false => ErrorKind::Other,
     };
     azure_core::Error::new(kind, err)
+}
+
+/// The pause that an answer at the bottom of `err` asks for.
+pub fn retry_after(err: &azure_core::Error) -> Option<Duration> {
+    let answer =
+        causes(err).find_map(|cause| match cause.downcast_ref::<azure_core::Error>()?.kind() {
+            ErrorKind::HttpResponse { raw_response, .. } => raw_response.as_ref(),
+            _ => None,
+        })?;
+    let value = answer.headers().get_optional_string(&HeaderName::from_static("retry-after"))?;
+    parse_retry_after(&value, SystemClock.now())
 }
 
 /// `err` and its causes.

@@ -98,10 +98,17 @@ impl Http {
             // The turn comes first: waiting for it uses up neither the budget nor a token's life.
             let permit = self.permits.acquire().await.expect("the semaphore is never closed");
             let budget = tries.begin();
-            let token = match refused.take() {
-                None => self.bearer.token().await?,
-                Some(refused) => self.bearer.renew(&refused).await?,
+            let asking = async {
+                match refused.take() {
+                    None => self.bearer.token().await,
+                    Some(refused) => self.bearer.renew(&refused).await,
+                }
             };
+            let token = tokio::time::timeout(budget.left(), asking).await.unwrap_or_else(|_| {
+                Err(Error::new(Kind::Unavailable { retry_after: None }, "get a token")
+                    .because("no token came within the time there was")
+                    .advise("try again later"))
+            })?;
             let attempt = self.attempt(operation, url, &token, budget).await.and_then(&read);
             drop(permit);
             let err = match attempt {

@@ -71,6 +71,12 @@ impl<'a> Tries<'a> {
         *self.budget.get_or_insert_with(|| Budget::of(self.policy.elapsed_max))
     }
 
+    /// Whether more than one try was begun: an earlier one may have had its effect, and its answer was
+    /// lost.
+    pub fn is_repeated(&self) -> bool {
+        self.n_tries > 1
+    }
+
     /// Waits until the try that failed with `err` may be repeated.
     ///
     /// # Errors

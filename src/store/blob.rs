@@ -101,7 +101,11 @@ impl Blob {
     /// What `err` means for a request about `path`.
     fn refusal(&self, operation: &'static str, path: &str, err: &azure_core::Error) -> Error {
         let answered = Answered { url: self.container.url(), is_development: self.is_development };
-        answered.error(operation, err).with("path", format!("{}{path}", self.prefix))
+        let err = answered.error(operation, err);
+        match format!("{}{path}", self.prefix) {
+            path if path.is_empty() => err,
+            path => err.with("path", path),
+        }
     }
 
     fn stamped(stamp: &Stamp) -> Option<HashMap<String, String>> {
@@ -212,9 +216,14 @@ impl Service for Blob {
         let properties = found.properties;
         let mut body = found.body;
         let mut content = Vec::new();
-        while let Some(chunk) =
-            body.try_next().await.map_err(|err| self.refusal(OPERATION, path, &err))?
-        {
+        // A document of several pieces that is changed or deleted meanwhile is read again.
+        let changed = |err: azure_core::Error| match self.refusal(OPERATION, path, &err) {
+            err if matches!(err.kind(), Kind::Conflict | Kind::Store) => {
+                err.as_kind(Kind::Unreadable)
+            }
+            err => err,
+        };
+        while let Some(chunk) = body.try_next().await.map_err(changed)? {
             if (content.len() + chunk.len()) as u64 > DOCUMENT_BYTES_MAX {
                 return Err(Error::new(Kind::Store, OPERATION)
                     .because("the document is larger than any this program writes")
@@ -247,9 +256,9 @@ impl Service for Blob {
         }
     }
 
-    async fn stage(&self, path: &str, block: &str, content: Bytes) -> Result<()> {
+    async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()> {
         let options = BlockBlobClientStageBlockOptions {
-            transactional_content_md5: Some(md5(&content)),
+            transactional_content_md5: Some(md5.to_vec()),
             ..BlockBlobClientStageBlockOptions::default()
         };
         let client = self.blob(path).block_blob_client();

@@ -6,10 +6,8 @@ use azure_core::error::ErrorKind;
 use azure_core::http::Url;
 use azure_core::http::headers::HeaderName;
 
-use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind};
 use crate::net::egress;
-use crate::net::retry::parse_retry_after;
 use crate::secret::redact;
 
 /// Whose answer a failure is.
@@ -51,8 +49,7 @@ impl Answered<'_> {
                 .with("host", host);
         };
         let code = code(err).unwrap_or_default();
-        let retry_after = header(err, "retry-after")
-            .and_then(|value| parse_retry_after(&value, SystemClock.now()));
+        let retry_after = egress::retry_after(err);
         let (kind, reason, advice) = self.meaning(status, code, retry_after);
         let mut answer = Error::new(kind, operation).because(reason).with("status", status);
         if is_word(code) {
@@ -74,7 +71,7 @@ impl Answered<'_> {
                 .because(format!("Azurite: {reason}"))
                 .advise("start Azurite, or correct the port in EASM_STORE_URL"),
             (false, true, _) => err
-                .because("there is no storage account of that name")
+                .because("no address is known of a storage account of that name")
                 .advise("check the account in EASM_STORE_URL, and the network's name service"),
             _ => err.because(format!("the storage account: {reason}")),
         }
@@ -98,11 +95,14 @@ impl Answered<'_> {
                 "what was asked for does not exist in the storage account",
                 "check the account and the container in EASM_STORE_URL",
             ),
-            (409, "BlobAlreadyExists") | (412, "ConditionNotMet" | "TargetConditionNotMet") => {
-                (Kind::Conflict, "somebody else was first", CONFLICT)
+            (412, "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation")
+            | (409, "LeaseAlreadyPresent") => {
+                (Kind::Store, "somebody holds a lease on it", "break the lease")
             }
+            (409, "BlobAlreadyExists" | "PathAlreadyExists" | "ResourceAlreadyExists")
+            | (412, _) => (Kind::Conflict, "somebody else was first", CONFLICT),
             (400, "InvalidBlockList" | "InvalidBlobOrBlock") => {
-                (Kind::Conflict, "somebody else wrote the part meanwhile", CONFLICT)
+                (Kind::Conflict, "the part's blocks are not there any more", CONFLICT)
             }
             (403, _) if self.is_development => (
                 Kind::Denied,
@@ -111,7 +111,7 @@ impl Answered<'_> {
             ),
             (403, "AuthorizationPermissionMismatch" | "InsufficientAccountPermissions") => (
                 Kind::Denied,
-                "the app's own identity has no role on the container",
+                "the app's own identity lacks a role that may do this",
                 "assign it Storage Blob Data Contributor on the container; that takes some minutes",
             ),
             (403, "AuthorizationFailure") => (
@@ -138,8 +138,8 @@ impl Answered<'_> {
                 "an immutability policy forbids the change",
                 "use a container without one",
             ),
-            (412, "LeaseIdMissing") | (409, "LeaseAlreadyPresent") => {
-                (Kind::Store, "somebody holds a lease on it", "break the lease")
+            (409, "SnapshotsPresent") => {
+                (Kind::Store, "it has snapshots", "delete them, or let the old run lie")
             }
             (400, "Md5Mismatch") => {
                 (Kind::Unavailable { retry_after }, "what arrived there is not what was sent", "")
@@ -147,7 +147,7 @@ impl Answered<'_> {
             (429, _) | (503, "ServerBusy") => (
                 Kind::Throttled { retry_after },
                 "the storage account asks to slow down",
-                "lower EASM_CONCURRENCY, or use an account with less to do",
+                "lower EASM_SHARDS, or use an account with less to do",
             ),
             (408 | 500..=599, _) => {
                 (Kind::Unavailable { retry_after }, "the storage account cannot serve us now", "")

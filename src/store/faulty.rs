@@ -115,8 +115,8 @@ impl<S: Service> Service for Faulty<S> {
         self.meet("delete", path, self.inner.delete(path)).await
     }
 
-    async fn stage(&self, path: &str, block: &str, content: Bytes) -> Result<()> {
-        self.meet("stage", path, self.inner.stage(path, block, content)).await
+    async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()> {
+        self.meet("stage", path, self.inner.stage(path, block, content, md5)).await
     }
 
     async fn commit(&self, path: &str, committal: &Committal<'_>) -> Result<()> {

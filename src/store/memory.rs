@@ -115,7 +115,8 @@ impl Service for Memory {
         Ok(())
     }
 
-    async fn stage(&self, path: &str, block: &str, content: Bytes) -> Result<()> {
+    async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()> {
+        debug_assert_eq!(<[u8; 16]>::from(Md5::digest(&content)), md5);
         self.lock().blocks.insert((path.to_owned(), block.to_owned()), content);
         Ok(())
     }

@@ -38,7 +38,8 @@ pub trait Store: Send + Sync {
     /// The store as a user would name it, without secrets.
     fn name(&self) -> String;
 
-    /// Makes sure that the store can be written to, and that a part can appear in it.
+    /// Makes sure that the store is there and can be used, as far as that can be seen without leaving
+    /// anything behind.
     ///
     /// # Errors
     /// [`Kind::Store`], saying what is in the way.

@@ -8,7 +8,9 @@
 //! - A write that succeeds is the writer's own: where something is there already, its [`Stamp`] says
 //!   whose it is. Equal content is not enough, since two workers may write the same claim.
 //! - Two writers of one part never mix their blocks: the names have a random prefix per writer.
-//! - A part counts once its size and MD5 as stored are those of what was sent.
+//! - A part counts once every block was accepted under its MD5, and size and MD5 as stored are those
+//!   of what was sent. (The MD5 of the whole is what we stored: the service computes none over a list
+//!   of blocks.)
 
 use std::sync::Arc;
 
@@ -60,17 +62,53 @@ impl Remote {
     ) -> Result<Tag> {
         let stamp = Stamp::new();
         let put = || self.service.put(path, content.clone(), &condition, &stamp);
-        let refused = match tried(&self.retry, operation, put).await {
-            Err(err) if err.kind() == Kind::Conflict => err,
-            done => return done,
+        let failed = match tried(&self.retry, operation, put).await {
+            Ok(tag) => return Ok(tag),
+            Err(failed) => failed,
         };
-        match tried(&self.retry, operation, || self.service.head(path)).await? {
-            Some(head) if head.stamp.as_ref() == Some(&stamp) => {
+        if !failed.may_be_done() {
+            return Err(failed.err);
+        }
+        let look = || self.service.head(path);
+        match (tried(&self.patience_after(&failed), operation, look).await, failed.err.kind()) {
+            (Ok(Some(head)), _) if head.stamp == Some(stamp) => {
                 debug!(operation, "The answer was lost, but the write at {path} is our own");
                 Ok(head.tag)
             }
-            _ => Err(refused),
+            // Whose it is cannot be known.
+            (Err(unseen), Kind::Conflict) => Err(unseen.err),
+            _ => Err(failed.err),
         }
+    }
+
+    /// How long to look at what is there after a write that failed.
+    fn patience_after(&self, failed: &Failed) -> RetryPolicy {
+        match failed.err.kind().is_retryable() {
+            // The store was waited for long enough.
+            true => RetryPolicy { tries_max: 1, ..self.retry.clone() },
+            false => self.retry.clone(),
+        }
+    }
+}
+
+/// What the last try of a request failed with.
+#[derive(Debug)]
+struct Failed {
+    err: Error,
+    /// Whether an earlier try may have had its effect.
+    is_open: bool,
+}
+
+impl Failed {
+    /// Whether what is there may be our own work.
+    fn may_be_done(&self) -> bool {
+        self.is_open || self.err.kind() == Kind::Conflict
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        failed.err
     }
 }
 
@@ -79,7 +117,7 @@ async fn tried<T, F>(
     retry: &RetryPolicy,
     operation: &'static str,
     attempt: impl Fn() -> F,
-) -> Result<T>
+) -> Result<T, Failed>
 where
     F: Future<Output = Result<T>>,
 {
@@ -88,11 +126,14 @@ where
         let limit = tries.begin().left();
         let outcome = tokio::time::timeout(limit, attempt()).await.unwrap_or_else(|_elapsed| {
             Err(Error::new(Kind::Unavailable { retry_after: None }, operation)
-                .because("the store does not answer"))
+                .because("no answer came within the time there was"))
         });
         match outcome {
             Ok(value) => return Ok(value),
-            Err(err) => tries.again(operation, err).await?,
+            Err(err) => tries
+                .again(operation, err)
+                .await
+                .map_err(|err| Failed { is_open: tries.is_repeated(), err })?,
         }
     }
 }
@@ -105,7 +146,7 @@ impl Store for Remote {
 
     async fn check(&self) -> Result<()> {
         let retry = RetryPolicy { tries_max: CHECK_TRIES_MAX, ..self.retry.clone() };
-        tried(&retry, "open the store", || self.service.check()).await
+        Ok(tried(&retry, "open the store", || self.service.check()).await?)
     }
 
     async fn begin(&self, path: &str, content_type: &str) -> Result<Box<dyn PartWriter>> {
@@ -131,7 +172,7 @@ impl Store for Remote {
     }
 
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
-        tried(&self.retry, "read a document", || self.service.get(path)).await
+        Ok(tried(&self.retry, "read a document", || self.service.get(path)).await?)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -154,7 +195,7 @@ impl Store for Remote {
     }
 
     async fn delete(&self, path: &str) -> Result<()> {
-        tried(&self.retry, "delete a file", || self.service.delete(path)).await
+        Ok(tried(&self.retry, "delete a file", || self.service.delete(path)).await?)
     }
 }
 
@@ -187,26 +228,30 @@ impl RemotePart {
 
     /// Sends what is pending on its way.
     async fn stage(&mut self) -> Result<()> {
-        let Some(pending) = self.pending.take() else { return Ok(()) };
         self.uploaded().await?;
+        let Some(pending) = self.pending.take() else { return Ok(()) };
         if self.blocks.len() == BLOCKS_MAX {
             return Err(Error::new(Kind::Store, "write a part")
                 .because(format!("it has more than {BLOCKS_MAX} blocks"))
                 .with("path", &self.path)
                 .advise("set a smaller EASM_PART_BYTES_MAX"));
         }
+        // The names of a part's blocks have one length for ever: blocks that another version left
+        // behind stay for a week.
         let block = format!("{}{:08}", self.writer, self.blocks.len());
         self.blocks.push(block.clone());
         let (store, path, content) =
             (self.store.clone(), self.path.clone(), Bytes::from_owner(pending));
         self.upload.spawn(async move {
-            let stage = || store.service.stage(&path, &block, content.clone());
-            tried(&store.retry, "write a part", stage).await
+            let md5 = Md5::digest(&content).into();
+            let stage = || store.service.stage(&path, &block, content.clone(), md5);
+            Ok(tried(&store.retry, "write a part", stage).await?)
         });
         Ok(())
     }
 
-    /// Compares what is stored with what was sent.
+    /// Compares what is stored with what was sent: the size as the service counts it, and the MD5 that
+    /// came with the commit. That every block is what was sent, the service has checked before.
     fn verify(&self, head: &Head, md5: [u8; 16]) -> Result<()> {
         if head.bytes == self.bytes && head.md5 == Some(md5) {
             return Ok(());
@@ -250,21 +295,32 @@ impl PartWriter for RemotePart {
             stamp: &stamp,
         };
         let committed = tried(retry, OPERATION, || service.commit(&self.path, &committal)).await;
-        let refused = match committed {
-            Ok(()) => None,
-            Err(err) if err.kind() == Kind::Conflict => Some(err),
-            Err(err) => return Err(err),
+        let failed = committed.err();
+        if let Some(failed) = &failed
+            && !failed.may_be_done()
+        {
+            return Err(failed.err.clone());
+        }
+        let patience = match &failed {
+            Some(failed) => self.store.patience_after(failed),
+            None => retry.clone(),
         };
-        let head = tried(retry, OPERATION, || service.head(&self.path)).await?;
-        let is_ours = |head: &Head| head.stamp.as_ref() == Some(&stamp);
-        match (refused, head) {
-            (None, Some(head)) => self.verify(&head, md5),
-            (Some(_), Some(head)) if is_ours(&head) => self.verify(&head, md5),
-            (Some(refused), _) => Err(refused),
-            (None, None) => Err(Error::new(Kind::Store, OPERATION)
-                .because("it is gone as soon as it was written")
+        let head = tried(&patience, OPERATION, || service.head(&self.path)).await;
+        match (failed, head) {
+            // Whoever drops what is stored beside the content does not stand in the way.
+            (None, Ok(Some(head))) if head.stamp.as_ref().is_none_or(|found| *found == stamp) => {
+                self.verify(&head, md5)
+            }
+            (Some(_), Ok(Some(head))) if head.stamp.as_ref() == Some(&stamp) => {
+                self.verify(&head, md5)
+            }
+            (Some(failed), Err(unseen)) if failed.err.kind() == Kind::Conflict => Err(unseen.err),
+            (Some(failed), _) => Err(failed.err),
+            (None, Err(failed)) => Err(failed.err),
+            (None, Ok(_)) => Err(Error::new(Kind::Store, OPERATION)
+                .because("it is gone or replaced as soon as it was written")
                 .with("path", &self.path)
-                .advise("see who deletes from the container")),
+                .advise("see who else writes to the container or deletes from it")),
         }
     }
 }
@@ -326,8 +382,14 @@ mod tests {
             self.inner.delete(path).await
         }
 
-        async fn stage(&self, path: &str, block: &str, content: Bytes) -> Result<()> {
-            self.inner.stage(path, block, content).await
+        async fn stage(
+            &self,
+            path: &str,
+            block: &str,
+            content: Bytes,
+            md5: [u8; 16],
+        ) -> Result<()> {
+            self.inner.stage(path, block, content, md5).await
         }
 
         async fn commit(&self, path: &str, committal: &Committal<'_>) -> Result<()> {
@@ -347,7 +409,11 @@ mod tests {
                 Ok(()) => assert!(is_whole),
                 Err(err) => {
                     assert!(!is_whole && err.kind() == Kind::Store, "{err}");
-                    assert!(err.to_string().contains("not what was sent"), "{err}");
+                    let text = err.to_string();
+                    assert!(
+                        text.contains("not what was sent") || text.contains("replaced"),
+                        "{err}"
+                    );
                 }
             }
         };
@@ -357,5 +423,6 @@ mod tests {
         check(Some(|head| head.md5 = None), false).await;
         // Whoever drops the metadata does not stand in the way.
         check(Some(|head| head.stamp = None), true).await;
+        check(Some(|head| head.stamp = Some(Stamp::new())), false).await;
     }
 }

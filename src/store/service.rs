@@ -5,7 +5,7 @@
 //!
 //! # What a failure means
 //! A failure of a retryable kind leaves open whether the request had its effect. Any other failure
-//! means that it had none.
+//! means that this request had none; of an earlier one it says nothing.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -109,9 +109,10 @@ pub trait Service: Send + Sync {
     /// Deletes what is at `path`, if anything is.
     async fn delete(&self, path: &str) -> Result<()>;
 
-    /// Stages a block of the part `path`. The same block again replaces it. All names of one part's
+    /// Stages a block of the part `path`, if `md5` is that of what arrives. The same block again
+    /// replaces it. All names of one part's
     /// blocks have the same length.
-    async fn stage(&self, path: &str, block: &str, content: Bytes) -> Result<()>;
+    async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()>;
 
     /// Makes the part `path` of staged blocks, if nothing is there.
     ///

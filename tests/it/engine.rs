@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +15,11 @@ use easm_export::model::manifest::{Completeness, Manifest};
 use easm_export::model::request::{Compression, Dataset, Format, Request};
 use easm_export::model::run::Trigger;
 use easm_export::model::target::Workspace;
+use easm_export::net::retry::RetryPolicy;
 use easm_export::store::folder::FolderStore;
+use easm_export::store::memory::Memory;
+use easm_export::store::remote::Remote;
+use easm_export::store::service::{Committal, Condition, Head, Listing, Service, Stamp};
 use easm_export::store::{PartWriter, Store, Tag};
 
 /// Hosts, one a page. Of the first `n_short` readings each leaves out one asset.
@@ -316,6 +321,81 @@ async fn whatever_write_fails_no_manifest_speaks_of_what_is_not_there() {
     }
 }
 
+/// A store to which the manifest gets through, while every answer about it is lost.
+struct NoAnswer(Memory);
+
+impl NoAnswer {
+    fn lose<T>(path: &str, answer: Result<T>) -> Result<T> {
+        match path.ends_with("manifest.json") {
+            true => Err(Error::new(Kind::Unavailable { retry_after: None }, "write")),
+            false => answer,
+        }
+    }
+}
+
+#[async_trait]
+impl Service for NoAnswer {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.0.check().await
+    }
+
+    async fn put(&self, path: &str, content: Bytes, on: &Condition, stamp: &Stamp) -> Result<Tag> {
+        Self::lose(path, self.0.put(path, content, on, stamp).await)
+    }
+
+    async fn head(&self, path: &str) -> Result<Option<Head>> {
+        Self::lose(path, self.0.head(path).await)
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
+        Self::lose(path, self.0.get(path).await)
+    }
+
+    async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
+        self.0.list(prefix, next).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.0.delete(path).await
+    }
+
+    async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()> {
+        self.0.stage(path, block, content, md5).await
+    }
+
+    async fn commit(&self, path: &str, committal: &Committal<'_>) -> Result<()> {
+        self.0.commit(path, committal).await
+    }
+}
+
+#[tokio::test]
+async fn a_run_of_whose_manifest_nothing_is_known_is_not_said_to_have_failed() {
+    let service = Arc::new(NoAnswer(Memory::default()));
+    let retry = RetryPolicy {
+        tries_max: 3,
+        pause_first: Duration::ZERO,
+        pause_max: Duration::ZERO,
+        ..RetryPolicy::default()
+    };
+    let store = Remote::new(Arc::clone(&service) as Arc<dyn Service>, retry);
+    let err = export(Hosts::new(10, 0), Arc::new(store)).await.unwrap_err();
+    assert!(matches!(err.kind(), Kind::Unavailable { .. }), "{err}");
+    assert!(err.to_string().contains("is complete if contoso/runs/"), "{err}");
+    let files = service.0.list("contoso/runs/", None).await.unwrap().paths;
+    let mut documents = std::collections::BTreeMap::new();
+    for path in files {
+        let (content, _) = service.0.get(&path).await.unwrap().unwrap();
+        let name = path.rsplit('/').next().unwrap().to_owned();
+        documents.insert(name, serde_json::from_slice::<serde_json::Value>(&content).unwrap());
+    }
+    assert_eq!(documents["manifest.json"]["counts"]["assets"]["exported"], 10);
+    assert_eq!(documents["run.json"]["status"], "running");
+}
+
 #[tokio::test]
 async fn an_interrupted_run_says_so_in_its_books() {
     let folder = tempfile::tempdir().unwrap();
@@ -326,7 +406,13 @@ async fn an_interrupted_run_says_so_in_its_books() {
         clock: Arc::new(SystemClock),
         observer: Arc::new(Nobody),
     };
-    let err = export::run(&world, job(), std::future::ready(())).await.unwrap_err();
+    // Once the run is open.
+    let interrupt = async {
+        while store.list("contoso/").await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let err = export::run(&world, job(), interrupt).await.unwrap_err();
     assert_eq!(err.kind(), Kind::Interrupted);
     let files = store.list("contoso/").await.unwrap();
     let run = files.iter().find(|path| path.ends_with("run.json")).unwrap();

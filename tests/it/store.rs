@@ -138,7 +138,7 @@ async fn azurite_with_tokens_over_tls_keeps_the_contract() {
         .env("STORE_OF_TEST", azurite.store_url(&container))
         .kill_on_drop(true)
         .output();
-    let done = again.await.unwrap();
+    let done = tokio::time::timeout(Duration::from_secs(240), again).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success() && text.contains("1 passed"), "{text}");
     assert!(azurite.blobs(&container).await.len() > 10, "it wrote there");
@@ -316,7 +316,7 @@ async fn every_refusal_of_blob_storage_has_a_sentence_of_its_own() {
     let mut sentences = BTreeSet::new();
     for (status, code, kind, part) in [
         (404, "ContainerNotFound", Kind::Store, "the container does not exist"),
-        (403, "AuthorizationPermissionMismatch", Kind::Denied, "Storage Blob Data Contributor"),
+        (403, "AuthorizationPermissionMismatch", Kind::Denied, "lacks a role"),
         (403, "AuthorizationFailure", Kind::Denied, "network rules"),
         (403, "AccountIsDisabled", Kind::Denied, "disabled"),
         (403, "Forbidden", Kind::Denied, "denies access"),
@@ -335,6 +335,16 @@ async fn every_refusal_of_blob_storage_has_a_sentence_of_its_own() {
     check(429, "TooManyRequests", (throttled, "slow down")).await;
     check(500, "InternalError", (unavailable, "cannot serve us now")).await;
     check(500, "OperationTimedOut", (unavailable, "cannot serve us now")).await;
+}
+
+/// A host that no name service knows (RFC 2606).
+#[tokio::test]
+async fn an_account_that_is_not_there_has_a_sentence_of_its_own() {
+    let retry = RetryPolicy { tries_max: 2, ..quick() };
+    let store = with_token("https://account.invalid/container", "a-token".to_owned(), retry);
+    let text = store.read("t/run.json").await.unwrap_err().to_string();
+    assert!(text.contains("no address is known of a storage account of that name"), "{text}");
+    assert!(text.contains("EASM_STORE_URL") && text.contains("host=account.invalid"), "{text}");
 }
 
 #[tokio::test]

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
-use azure_core::http::{
-    ClientMethodOptions, ClientOptions, ExponentialRetryOptions, RetryOptions, Transport,
-};
+use azure_core::http::{ClientMethodOptions, ClientOptions, RetryOptions, Transport};
 use azure_identity::{
     ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions,
     ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
@@ -159,17 +157,12 @@ impl Identity {
     }
 }
 
-/// A way to `url`, with tries that leave time for others.
+/// A way to `url`. Tries are [`Tokens`]' matter, but for a virtual machine's identity endpoint, which
+/// has its own in the SDK.
 fn options(url: &Url, named_by: NamedBy) -> Result<ClientOptions> {
-    let retry = RetryOptions::exponential(ExponentialRetryOptions {
-        initial_delay: azure_core::time::Duration::milliseconds(300),
-        max_retries: 4,
-        max_total_elapsed: azure_core::time::Duration::seconds(30),
-        max_delay: azure_core::time::Duration::seconds(8),
-    });
     let egress = Egress::to(url, named_by, Bodies::Unpacked)?;
     let transport = Some(Transport::new(Arc::new(egress)));
-    Ok(ClientOptions { retry, transport, ..ClientOptions::default() })
+    Ok(ClientOptions { retry: RetryOptions::none(), transport, ..ClientOptions::default() })
 }
 
 /// A managed identity, which has tokens of its own tenant only: one of another tenant would be

@@ -12,7 +12,7 @@ use azure_identity::{
 };
 
 use super::OPERATION;
-use super::refusal::aadsts;
+use super::refusal::{aadsts, meaning};
 use crate::error::{Error, Kind};
 use crate::net::egress::into_azure;
 
@@ -73,13 +73,19 @@ impl TokenCredential for Developer {
                      `easm-export demo` needs neither"
                 )),
             Some((name, code)) => {
-                let err = err.because(format!("`{name}` has no token for us"));
+                let known = code.and_then(meaning);
+                let (kind, why) = match known {
+                    Some((kind, reason, _)) => (kind, format!(": {reason}")),
+                    None => (Kind::Unauthorized, String::new()),
+                };
+                let err = err.as_kind(kind).because(format!("`{name}` has no token for us{why}"));
                 let err = match code {
                     Some(code) => err.with("code", format!("AADSTS{code}")),
                     None => err,
                 };
-                match name {
-                    "azd" => err.advise("run `azd auth login`, or install the Azure CLI"),
+                match (name, known) {
+                    (_, Some((Kind::Denied, _, advice))) => err.advise(advice),
+                    ("azd", _) => err.advise("run `azd auth login`, or install the Azure CLI"),
                     _ => err.advise(format!("run `az login{tenant}`")),
                 }
             }
@@ -87,7 +93,7 @@ impl TokenCredential for Developer {
     }
 }
 
-/// Runs a tool that reads nothing from our input and ends when nobody waits for it any more.
+/// Runs a tool that reads nothing from our input.
 #[derive(Debug)]
 struct Quiet;
 

@@ -11,11 +11,11 @@ mod credential;
 mod developer;
 mod refusal;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use azure_core::credentials::TokenCredential;
+use azure_core::credentials::{AccessToken, TokenCredential};
 use tokio::sync::Mutex;
 use tracing::debug;
 use url::{Origin, Url};
@@ -23,6 +23,7 @@ use url::{Origin, Url};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::net::Bearer;
+use crate::net::retry::{RetryPolicy, Tries};
 use crate::secret::Secret;
 
 pub use credential::Identity;
@@ -43,8 +44,15 @@ pub const REFRESH_SECONDS: u64 = 300;
 /// How long a token that could not be replaced early is used without asking again, in milliseconds.
 const ASK_AGAIN_MS: i64 = 30_000;
 
-/// Longest wait for a token, retries included.
-pub const TOKEN_SECONDS_MAX: u64 = 60;
+/// Longest wait for a token, tries included. A virtual machine's identity endpoint may be away for
+/// 70 s while it is updated ("How to use managed identities on an Azure VM to acquire a token").
+pub const TOKEN_SECONDS_MAX: u64 = 90;
+
+/// Longest wait for a token while the one before is still good.
+pub const EARLY_TOKEN_SECONDS_MAX: u64 = 10;
+
+/// Most tries for one token, unless the other side says how long to wait.
+const TRIES_MAX: u32 = 5;
 
 const OPERATION: &str = "get a token";
 
@@ -58,13 +66,17 @@ pub struct Tokens {
     scope: &'static str,
     origin: Origin,
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    /// Never held while anything is waited for.
+    known: std::sync::Mutex<Known>,
+    /// Held while a token is asked for: one request at a time. It keeps its last token too.
+    asking: Mutex<Option<Arc<dyn TokenCredential>>>,
 }
 
 #[derive(Default)]
-struct State {
-    credential: Option<Arc<dyn TokenCredential>>,
+struct Known {
     last: Option<Token>,
+    /// When asking last failed, and why.
+    failure: Option<(Instant, Error)>,
 }
 
 #[derive(Clone)]
@@ -89,25 +101,94 @@ impl Tokens {
         url: &Url,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { make, asked, scope, origin: url.origin(), clock, state: Mutex::default() }
+        let (known, asking) = (std::sync::Mutex::default(), Mutex::default());
+        Self { make, asked, scope, origin: url.origin(), clock, known, asking }
     }
 
-    async fn fetch(&self, state: &mut State) -> Result<Secret> {
-        let credential = match &state.credential {
-            Some(credential) => Arc::clone(credential),
-            None => Arc::clone(state.credential.insert((self.make)()?)),
-        };
-        let limit = Duration::from_secs(TOKEN_SECONDS_MAX);
-        let answer = tokio::time::timeout(limit, credential.get_token(&[self.scope], None)).await;
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(err)) => return Err(self.asked.error(&err)),
-            Err(_elapsed) => {
-                return Err(Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
-                    .because(format!("no answer within {TOKEN_SECONDS_MAX} s"))
-                    .advise(self.asked.advice()));
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last token, if it has not expired.
+    fn good(&self) -> Option<Token> {
+        self.known().last.clone().filter(|token| self.clock.now() < token.expires_at)
+    }
+
+    /// Asks for a new token, as one of several may while `token` is good; the others use that.
+    async fn replace_early(&self, token: Token) -> Result<Secret> {
+        let Ok(mut credential) = self.asking.try_lock() else { return Ok(token.value) };
+        match self.ask(&mut credential, 1, EARLY_TOKEN_SECONDS_MAX).await {
+            Err(err) if self.clock.now() < token.expires_at => {
+                debug!("{err}; using the last token until it expires");
+                // Whoever comes next does not wait for the same failure again.
+                let again_at = Timestamp::from_unix_ms(self.clock.now().unix_ms() + ASK_AGAIN_MS);
+                let refresh_at = again_at.unwrap_or(token.expires_at).min(token.expires_at);
+                self.known().last = Some(Token { refresh_at, ..token.clone() });
+                Ok(token.value)
             }
+            outcome => outcome,
+        }
+    }
+
+    /// Waits for the turn to ask. What comes of it while waiting, a token or a failure, serves all who
+    /// waited. A token that is `refused` does not count.
+    async fn ask_in_turn(&self, refused: Option<&Secret>) -> Result<Secret> {
+        let since = Instant::now();
+        let mut credential = self.asking.lock().await;
+        if let Some(token) = self.good()
+            && refused.is_none_or(|refused| refused.expose() != token.value.expose())
+        {
+            return Ok(token.value);
+        }
+        if let Some((at, err)) = &self.known().failure
+            && *at > since
+        {
+            return Err(err.clone());
+        }
+        if refused.is_some() {
+            // It would answer from its cache; a new one has none.
+            *credential = None;
+        }
+        self.ask(&mut credential, TRIES_MAX, TOKEN_SECONDS_MAX).await
+    }
+
+    /// Asks until there is a token, at most `tries_max` times in `limit_s` seconds.
+    async fn ask(
+        &self,
+        credential: &mut Option<Arc<dyn TokenCredential>>,
+        tries_max: u32,
+        limit_s: u64,
+    ) -> Result<Secret> {
+        let credential = match credential {
+            Some(credential) => Arc::clone(credential),
+            None => Arc::clone(credential.insert((self.make)()?)),
         };
+        let policy = RetryPolicy {
+            tries_max,
+            elapsed_max: Duration::from_secs(limit_s),
+            pause_first: Duration::from_millis(500),
+            pause_max: Duration::from_secs(8),
+        };
+        let mut tries = Tries::new(&policy);
+        loop {
+            let limit = tries.begin().left();
+            let scopes = [self.scope];
+            let answer = tokio::time::timeout(limit, credential.get_token(&scopes, None));
+            let err = match answer.await {
+                Ok(Ok(answer)) => return Ok(self.keep(&answer)),
+                Ok(Err(err)) => self.asked.error(&err),
+                Err(_elapsed) => Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
+                    .because(format!("no answer within {limit_s} s"))
+                    .advise(self.asked.advice()),
+            };
+            if let Err(err) = tries.again(OPERATION, err).await {
+                self.known().failure = Some((Instant::now(), err.clone()));
+                return Err(err);
+            }
+        }
+    }
+
+    fn keep(&self, answer: &AccessToken) -> Secret {
         let value = Secret::new(answer.token.secret().to_owned());
         let now = self.clock.now();
         let expires_at = i64::try_from(answer.expires_on.unix_timestamp_nanos() / 1_000_000)
@@ -119,8 +200,8 @@ impl Tokens {
         let refresh_at =
             Timestamp::from_unix_ms(expires_at.unix_ms() - ahead_ms).unwrap_or(expires_at);
         debug!(scope = self.scope, expires_at = %expires_at, "Got a token");
-        state.last = Some(Token { value: value.clone(), expires_at, refresh_at });
-        Ok(value)
+        self.known().last = Some(Token { value: value.clone(), expires_at, refresh_at });
+        value
     }
 }
 
@@ -131,49 +212,24 @@ impl Bearer for Tokens {
     }
 
     async fn token(&self) -> Result<Secret> {
-        // Held while asking: whoever else needs a token meanwhile gets the same one.
-        let mut state = self.state.lock().await;
-        let now = self.clock.now();
-        let last = state.last.clone();
-        if let Some(token) = &last
-            && now < token.refresh_at
-        {
-            return Ok(token.value.clone());
-        }
-        match (self.fetch(&mut state).await, last) {
-            (Ok(value), _) => Ok(value),
-            // Asking early failed, but the old token is still good. Whoever comes next does not
-            // wait for the same failure again.
-            (Err(err), Some(token)) if now < token.expires_at => {
-                debug!("{err}; using the last token until it expires");
-                let again_at = Timestamp::from_unix_ms(now.unix_ms() + ASK_AGAIN_MS);
-                let refresh_at = again_at.unwrap_or(token.expires_at).min(token.expires_at);
-                state.last = Some(Token { refresh_at, ..token.clone() });
-                Ok(token.value)
-            }
-            (Err(err), _) => Err(err),
+        match self.good() {
+            Some(token) if self.clock.now() < token.refresh_at => Ok(token.value),
+            Some(token) => self.replace_early(token).await,
+            None => self.ask_in_turn(None).await,
         }
     }
 
     async fn renew(&self, refused: &Secret) -> Result<Secret> {
-        let mut state = self.state.lock().await;
-        if let Some(token) = &state.last
-            && token.value.expose() != refused.expose()
-        {
-            return Ok(token.value.clone());
-        }
-        // The credential would answer from its cache; a new one has none.
-        *state = State::default();
-        self.fetch(&mut state).await
+        self.ask_in_turn(Some(refused)).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex as StdMutex;
-    use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-    use azure_core::credentials::{AccessToken, TokenRequestOptions};
+    use azure_core::credentials::TokenRequestOptions;
     use azure_core::time::OffsetDateTime;
 
     use super::*;
@@ -192,6 +248,7 @@ mod tests {
     /// Gives `token-1`, `token-2`, ... that live until what is set; fails while nothing is set.
     #[derive(Debug, Default)]
     struct Endpoint {
+        pause_s: AtomicU64,
         expires_s: StdMutex<Option<i64>>,
         n_asked: AtomicU32,
     }
@@ -204,6 +261,7 @@ mod tests {
             _options: Option<TokenRequestOptions<'_>>,
         ) -> azure_core::Result<AccessToken> {
             let n = self.n_asked.fetch_add(1, Ordering::SeqCst) + 1;
+            tokio::time::sleep(Duration::from_secs(self.pause_s.load(Ordering::SeqCst))).await;
             let expires_s = *self.expires_s.lock().expect("not poisoned");
             let Some(expires_s) = expires_s else {
                 let kind = azure_core::error::ErrorKind::Credential;
@@ -252,7 +310,7 @@ mod tests {
         check(3301, "token-2").await;
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_last_token_is_used_while_no_new_one_is_to_be_had() {
         let world = World::new();
         let first = world.token(0, Some(3600)).await;
@@ -264,7 +322,57 @@ mod tests {
         assert_eq!(world.endpoint.n_asked.load(Ordering::SeqCst), 2, "asked again, but not always");
         let err = world.token(3600, None).await.expect_err("expired");
         assert!(!err.to_string().contains("canary"), "{err}");
-        assert_eq!(world.token(3601, Some(7200)).await.expect("back"), "token-4");
+        let n_asked = world.endpoint.n_asked.load(Ordering::SeqCst);
+        assert_eq!(n_asked, 2 + TRIES_MAX, "without a token it is worth more tries");
+        assert_eq!(world.token(3601, Some(7200)).await.expect("back"), "token-8");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_token_shares_what_comes_of_it() {
+        for expires_s in [Some(3600), None] {
+            let world = World::new();
+            *world.endpoint.expires_s.lock().expect("not poisoned") = expires_s;
+            world.endpoint.pause_s.store(5, Ordering::SeqCst);
+            let asking = (0..16).map(|_| world.tokens.token());
+            let answers = futures::future::join_all(asking).await;
+            assert!(answers.iter().all(|answer| answer.is_ok() == expires_s.is_some()));
+            let n_asked = world.endpoint.n_asked.load(Ordering::SeqCst);
+            assert_eq!(n_asked, if expires_s.is_some() { 1 } else { TRIES_MAX });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_token_is_good_nobody_waits_long_for_the_next_one() {
+        let world = World::new();
+        world.token(0, Some(3600)).await.expect("a token");
+        world.clock.0.store(3400, Ordering::SeqCst);
+        world.endpoint.pause_s.store(3600, Ordering::SeqCst);
+        let begin = tokio::time::Instant::now();
+        let first = async {
+            let token = world.tokens.token().await.expect("the old one");
+            (token.expose().to_owned(), begin.elapsed())
+        };
+        let others = async {
+            tokio::task::yield_now().await;
+            world.tokens.token().await.expect("the old one");
+            begin.elapsed()
+        };
+        let ((token, waited), others_waited) = tokio::join!(first, others);
+        assert_eq!(token, "token-1");
+        assert_eq!(waited, Duration::from_secs(EARLY_TOKEN_SECONDS_MAX));
+        assert_eq!(others_waited, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_cannot_be_renewed_is_asked_for_once_by_all() {
+        let world = World::new();
+        world.token(0, Some(3600)).await.expect("a token");
+        let refused = world.tokens.token().await.expect("a token");
+        *world.endpoint.expires_s.lock().expect("not poisoned") = None;
+        world.endpoint.pause_s.store(1, Ordering::SeqCst);
+        let renewing = (0..16).map(|_| world.tokens.renew(&refused));
+        assert!(futures::future::join_all(renewing).await.iter().all(Result::is_err));
+        assert_eq!(world.endpoint.n_asked.load(Ordering::SeqCst), 1 + TRIES_MAX);
     }
 
     #[tokio::test]

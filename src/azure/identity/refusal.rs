@@ -7,7 +7,7 @@ use url::Url;
 
 use super::OPERATION;
 use crate::error::{Error, Kind};
-use crate::net::egress::{SENDING, causes, from_azure};
+use crate::net::egress::{SENDING, causes, from_azure, retry_after};
 
 /// Whom a token is asked of.
 #[derive(Debug, Clone)]
@@ -78,14 +78,16 @@ impl Asked {
             return Error::new(unavailable, OPERATION).because(reason).advise(self.advice());
         };
         match (self, status) {
-            (_, 429) => Error::new(Kind::Throttled { retry_after: None }, OPERATION)
+            (_, 429) => Error::new(Kind::Throttled { retry_after: retry_after(err) }, OPERATION)
                 .because("too many tokens were asked for")
                 .with("status", status)
                 .advise("try again later"),
-            (_, 408 | 500..=599) => Error::new(unavailable, OPERATION)
-                .because(format!("{} cannot serve us now", self.name()))
-                .with("status", status)
-                .advise("try again later"),
+            (_, 408 | 500..=599) => {
+                Error::new(Kind::Unavailable { retry_after: retry_after(err) }, OPERATION)
+                    .because(format!("{} cannot serve us now", self.name()))
+                    .with("status", status)
+                    .advise("try again later")
+            }
             (Self::ManagedIdentity { .. }, 400 | 404) => Error::new(Kind::Unauthorized, OPERATION)
                 .because("the managed identity is not assigned here")
                 .with("status", status)
@@ -111,7 +113,7 @@ impl Asked {
 }
 
 /// Entra's codes ("Microsoft Entra authentication and authorization error codes").
-fn meaning(code: u32) -> Option<(Kind, &'static str, &'static str)> {
+pub(super) fn meaning(code: u32) -> Option<(Kind, &'static str, &'static str)> {
     let (reason, advice) = match code {
         7_000_215 => (
             "the client secret is wrong",
@@ -128,7 +130,7 @@ fn meaning(code: u32) -> Option<(Kind, &'static str, &'static str)> {
             "check EASM_CLIENT_ID and EASM_TENANT_ID; to an app of another tenant an administrator \
              has to consent first",
         ),
-        90_002 | 900_023 | 90_072 => ("there is no such tenant", "check EASM_TENANT_ID"),
+        90_002 | 900_023 => ("there is no such tenant", "check EASM_TENANT_ID"),
         7_000_112 | 50_057 => (
             "the app registration is disabled",
             "have an administrator enable the enterprise application, or use another",
@@ -146,6 +148,13 @@ fn meaning(code: u32) -> Option<(Kind, &'static str, &'static str)> {
             "the service is not known in this tenant",
             "check EASM_TENANT_ID: it must be the tenant that has the EASM workspace",
         ),
+        90_072 => (
+            "the account that is signed in is not known in this tenant",
+            "check EASM_TENANT_ID, or sign in with an account of the tenant",
+        ),
+        50_074 | 50_076 | 50_079 | 50_158 | 50_173 | 700_082 => {
+            ("whoever is signed in has to sign in again", "sign in again")
+        }
         65_001 | 650_052 | 650_056 => (
             "nobody consented to the app registration in this tenant",
             "have an administrator of the tenant consent to it",
