@@ -5,7 +5,7 @@ use easm_export::sim::{Fault, Options, Scripted};
 use crate::support::{World, finish};
 
 /// Every secret that was alive: tokens the simulator saw, and the identity endpoint's header.
-fn secrets(world: &World) -> Vec<String> {
+pub fn secrets(world: &World) -> Vec<String> {
     let seen = world.sim.requests();
     let tokens = seen.iter().filter_map(|seen| seen.authorization.clone());
     let mut secrets: Vec<String> = tokens.map(|value| value.replace("Bearer ", "")).collect();
@@ -19,7 +19,7 @@ fn secrets(world: &World) -> Vec<String> {
 
 /// Fails if `text` holds 16 characters in a row of one of `secrets`.
 #[track_caller]
-fn assert_clean(text: &str, secrets: &[String], case: &str) {
+pub fn assert_clean(text: &str, secrets: &[String], case: &str) {
     let windows: std::collections::HashSet<&[u8]> =
         secrets.iter().flat_map(|secret| secret.as_bytes().windows(16)).collect();
     for (at, window) in text.as_bytes().windows(16).enumerate() {

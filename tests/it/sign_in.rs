@@ -13,6 +13,7 @@ use easm_export::sim::{
 use tokio::process::Command;
 
 use crate::azurite::{Azurite, Certificate};
+use crate::logs::{assert_clean, secrets};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::support::{Done, World, assert_same_lines, bare_command, finish, lines};
 
@@ -376,7 +377,7 @@ async fn a_laptop_where_nobody_is_signed_in_says_how() {
 }
 
 /// The app's own identity writes to the store, the target's reads EASM and asks ARM; each token is
-/// seen at its own host and nowhere else.
+/// seen at its own host and nowhere else, and none in what is said at the loudest.
 #[tokio::test]
 async fn each_identitys_token_goes_where_it_belongs() {
     let name = "each_identitys_token_goes_where_it_belongs";
@@ -398,6 +399,7 @@ async fn each_identitys_token_goes_where_it_belongs() {
         command
             .envs(platform)
             .env("SSL_CERT_FILE", world.sim.ca_file())
+            .env("EASM_LOG", "trace")
             .env("EASM_IDENTITY_CLIENT_ID", APP_IDENTITY)
             .env("EASM_STORE_URL", format!("{}/devstoreaccount1/{container}", proxy.url()));
         if sign_in == SignIn::ManagedIdentity {
@@ -426,6 +428,17 @@ async fn each_identitys_token_goes_where_it_belongs() {
         let issued = world.sim.issued(seen[0].authorization.as_deref().unwrap()).unwrap();
         assert_eq!(issued.audience, Audience::Storage, "{case}");
         assert_eq!(issued.client_id.as_deref(), Some(APP_IDENTITY), "{case}");
+
+        let mut secrets = secrets(&world);
+        secrets.extend(tokens.into_iter().flatten().map(|value| value.replace("Bearer ", "")));
+        let settings = world.sim.settings_for(SignIn::ClientSecret);
+        let secret = settings.into_iter().find(|(name, _)| *name == "EASM_CLIENT_SECRET");
+        secrets.push(secret.unwrap().1);
+        assert!(done.stderr.len() > 10_000, "{case}: trace says a lot");
+        assert_clean(&done.stderr, &secrets, case);
+        for (path, content) in files.iter().filter(|(path, _)| path.ends_with(".json")) {
+            assert_clean(&String::from_utf8_lossy(content), &secrets, path);
+        }
     }
 }
 
