@@ -158,9 +158,67 @@ fn text_to_sign(request: &Request) -> String {
 
 #[cfg(test)]
 mod tests {
-    use azure_core::http::{Method, Url};
+    use std::sync::Mutex;
+
+    use azure_core::http::headers::Headers;
+    use azure_core::http::{AsyncRawResponse, Method, Url};
 
     use super::*;
+
+    /// Whoever would send: notes what came with which token, and refuses the first.
+    #[derive(Debug, Default)]
+    struct Wire(Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl Policy for Wire {
+        async fn send(
+            &self,
+            _ctx: &Context,
+            request: &mut Request,
+            _next: &[Arc<dyn Policy>],
+        ) -> PolicyResult {
+            let token = request.headers().get_str(&AUTHORIZATION)?.to_owned();
+            let mut tokens = self.0.lock().expect("not poisoned");
+            tokens.push(token);
+            let status = if tokens.len() == 1 { StatusCode::Unauthorized } else { StatusCode::Ok };
+            Ok(AsyncRawResponse::from_bytes(status, Headers::new(), ""))
+        }
+    }
+
+    struct Fixed(Url);
+
+    #[async_trait]
+    impl Bearer for Fixed {
+        fn origin(&self) -> url::Origin {
+            self.0.origin()
+        }
+
+        async fn token(&self) -> Result<Secret> {
+            Ok(Secret::new("a-token-for-one-account".to_owned()))
+        }
+
+        async fn renew(&self, _refused: &Secret) -> Result<Secret> {
+            Ok(Secret::new("a-new-token-for-one-account".to_owned()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_to_its_own_account_and_is_renewed_once() {
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        let policy = WithToken(Arc::new(Fixed(url("https://acct.blob.core.windows.net/c"))));
+        let wire = Arc::new(Wire::default());
+        let next: [Arc<dyn Policy>; 1] = [Arc::clone(&wire) as _];
+        let mut other = Request::new(url("https://other.blob.core.windows.net/c"), Method::Get);
+        policy.send(&Context::default(), &mut other, &next).await.expect_err("another account");
+        assert!(wire.0.lock().expect("not poisoned").is_empty(), "nothing was sent");
+        let mut own = Request::new(url("https://acct.blob.core.windows.net/c/b"), Method::Get);
+        policy.send(&Context::default(), &mut own, &next).await.expect("sent");
+        let tokens = wire.0.lock().expect("not poisoned").clone();
+        assert_eq!(
+            tokens,
+            ["Bearer a-token-for-one-account", "Bearer a-new-token-for-one-account"]
+        );
+    }
 
     #[test]
     fn what_is_signed_has_the_form_that_the_service_expects() {
