@@ -31,7 +31,7 @@ const CANARY: &str = "c2VjcmV0c2VjcmV0c2VjcmV0";
 const WRONG_SECRET: &str = "wrNg8Q~canary-fuer-die-Tests+und/sonst=niemand";
 const WRONG_HEADER: &str = "9b1c5a8e-canary-4c1b-8a53-0123456789ab";
 const NOBODY: &str = "00000000-0000-4000-8000-000000000bad";
-const N_AT_ONCE: usize = 4;
+const N_AT_ONCE: usize = 12;
 /// Longest time to wait for the end of a program that may as well wait for better times.
 const PATIENCE: Duration = Duration::from_secs(20);
 

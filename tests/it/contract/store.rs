@@ -25,7 +25,7 @@ const POLL_PAUSE: Duration = Duration::from_millis(5);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Every blob of `container` below `prefix`, by its path behind it. Fails if there are others.
-async fn blobs(azurite: &Azurite, container: &str, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+pub async fn blobs(azurite: &Azurite, container: &str, prefix: &str) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for path in azurite.blobs(container).await {
         let bytes = azurite.get(container, &path).await.unwrap();
@@ -36,7 +36,7 @@ async fn blobs(azurite: &Azurite, container: &str, prefix: &str) -> BTreeMap<Str
     found
 }
 
-fn json(blobs: &BTreeMap<String, Vec<u8>>, path: &str) -> Value {
+pub fn json(blobs: &BTreeMap<String, Vec<u8>>, path: &str) -> Value {
     let bytes = blobs.get(path).unwrap_or_else(|| panic!("no {path} in {:?}", blobs.keys()));
     serde_json::from_slice(bytes).unwrap()
 }
@@ -44,7 +44,7 @@ fn json(blobs: &BTreeMap<String, Vec<u8>>, path: &str) -> Value {
 /// Fails unless the run of `manifest` is whole in `blobs`: its documents say so, its parts are
 /// those that are listed, with size and hash, and hold `truth`; and `latest.json` names it.
 #[track_caller]
-fn assert_whole_run(
+pub fn assert_whole_run(
     blobs: &BTreeMap<String, Vec<u8>>,
     manifest: &Value,
     truth: &[Vec<u8>],
@@ -86,7 +86,7 @@ fn assert_whole_run(
 
 /// Fails unless one run was ever begun in `blobs`, and it is whole.
 #[track_caller]
-fn assert_one_whole_run(
+pub fn assert_one_whole_run(
     blobs: &BTreeMap<String, Vec<u8>>,
     manifest: &Value,
     truth: &[Vec<u8>],
@@ -103,7 +103,7 @@ fn assert_one_whole_run(
 }
 
 /// Exports into `url`.
-async fn export_to(world: &World, url: &str, vars: &[(&str, &str)]) -> Value {
+pub async fn export_to(world: &World, url: &str, vars: &[(&str, &str)]) -> Value {
     let vars = [&[("EASM_STORE_URL", url)], vars].concat();
     super::export(world, &[], &vars).await
 }
@@ -349,7 +349,7 @@ async fn in_azure_the_disk_is_no_store() {
 }
 
 /// A fault for `times` PUTs of what has `part` in its path, from number `from` on.
-fn scripted(part: &str, from: u64, times: u64, fault: ProxyFault) -> ScriptedFault {
+pub fn scripted(part: &str, from: u64, times: u64, fault: ProxyFault) -> ScriptedFault {
     let (path_contains, query_contains) = (part.to_owned(), String::new());
     ScriptedFault { method: Method::PUT, path_contains, query_contains, from, times, fault }
 }
@@ -370,6 +370,7 @@ async fn whichever_answer_of_the_store_is_lost_one_whole_run_is_there() {
     let mut cases = Vec::new();
     // Part of a path, part of the query, and which of these requests fail.
     for (part, query, from) in [
+        ("", "restype=container", 0),
         ("/run.json", "", 0),
         ("/run.json", "", 1),
         ("/plan.json", "", 0),
@@ -495,7 +496,7 @@ async fn a_store_that_refuses_ends_the_run_with_one_line_and_nothing_on_stdout()
 }
 
 /// Exports through `proxy` until a request hangs there, then kills the program.
-async fn killed_at_a_request_that_hangs(mut command: Command, proxy: &Proxy) {
+pub async fn killed_at_a_request_that_hangs(mut command: Command, proxy: &Proxy) {
     let mut child = command.spawn().unwrap();
     seen(proxy, |fault| fault == ProxyFault::Hang).await;
     assert_eq!(child.try_wait().unwrap(), None, "it is at work");
