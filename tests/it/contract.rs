@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::support::{Done, World, assert_same_lines, finish};
 
 mod identity;
+mod refusals;
 mod repair;
 mod secrets;
 mod settings;
