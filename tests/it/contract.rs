@@ -14,7 +14,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, World, assert_same_lines, finish};
 
+mod identity;
+mod refusals;
+mod repair;
+mod secrets;
 mod settings;
+mod store;
 
 const KINDS: [&str; 8] =
     ["as", "contact", "domain", "host", "ipAddress", "ipBlock", "page", "sslCert"];
