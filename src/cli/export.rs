@@ -11,7 +11,7 @@ use super::{
     unless_interrupted,
 };
 use crate::app::{self, Target};
-use crate::config::{Env, Settings, StoreUrl, parse};
+use crate::config::{Env, STORE_URL, Settings, StoreUrl, check_store, parse};
 use crate::error::{Error, Kind, Result};
 use crate::export::plan::{self, Census};
 use crate::export::stream::{Streamed, stream};
@@ -106,11 +106,15 @@ impl Args {
         Ok(request)
     }
 
-    fn store(&self, own: &StoreUrl) -> Result<StoreUrl> {
-        match &self.store {
-            Some(url) => parse::store_url("--store", url),
-            None => Ok(own.clone()),
-        }
+    /// The store that is asked for, if it can be used here.
+    fn store(&self, own: &StoreUrl, env: &Env) -> Result<StoreUrl> {
+        const FLAG: &str = "--store";
+        let (name, url) = match &self.store {
+            Some(url) => (FLAG, parse::store_url(FLAG, url)?),
+            None => (STORE_URL, own.clone()),
+        };
+        check_store(name, &url, env)?;
+        Ok(url)
     }
 }
 
@@ -120,7 +124,7 @@ impl Args {
 /// What ended the run.
 pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal) -> Result<u8> {
     let request = args.request(&settings.request)?;
-    let store = app::store(&args.store(&settings.store)?, &settings.identities, env)?;
+    let store = app::store(&args.store(&settings.store, env)?, &settings.identities, env)?;
     if args.dry_run {
         let target = connect(settings, env).await?;
         let census = unless_interrupted(plan::census(target.source(), &request)).await?;

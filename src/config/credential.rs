@@ -77,32 +77,23 @@ impl Identities {
     pub fn read(env: &Env, tenant_id: &str) -> Result<Self> {
         let name = "AZURE_AUTHORITY_HOST";
         let text = env.get(name).unwrap_or(names::default(name));
-        let authority = parse::service_url(name, text)?;
-        if authority.scheme() != "https" {
-            return Err(parse::refuse(name, "an https:// URL, on loopback too", text));
-        }
+        let authority = parse::service_url(name, text).ok().filter(|url| url.scheme() == "https");
+        let authority = authority.ok_or_else(|| {
+            refuse_value(name, "an https:// URL without user, query or fragment, on loopback too")
+        })?;
         // Whether it would be used or not: a secret does not belong into an app's settings.
-        if env.is_in_azure() && env.raw(SECRET).is_some_and(|secret| !secret.trim().is_empty()) {
-            return Err(refuse_secret(SECRET));
+        if env.is_in_azure() && env.get(SECRET).is_some() {
+            let own = env.raw(SECRET).filter(|secret| !secret.trim().is_empty()).map(|_| SECRET);
+            let name = own.or(names::fallback(SECRET)).unwrap_or(SECRET);
+            return Err(refuse(format!("{name} is refused in Azure"))
+                .advise("remove it, and set EASM_CREDENTIAL=federated, which needs no secret"));
         }
         let wanted = Wanted::read(env)?;
-        let identities = Self {
+        Ok(Self {
             target: wanted.target(env, tenant_id)?,
             own: wanted.own(env, tenant_id),
             authority,
-        };
-        let is_managed = |credential: &Credential| {
-            matches!(credential, Credential::ManagedIdentity { .. } | Credential::Federated { .. })
-        };
-        // A server with Azure Arc has the first without the second, and other ways to sign in.
-        if (is_managed(&identities.target) || is_managed(&identities.own))
-            && env.get("IDENTITY_ENDPOINT").is_some() != env.get("IDENTITY_HEADER").is_some()
-        {
-            return Err(refuse("of IDENTITY_ENDPOINT and IDENTITY_HEADER only one is set").advise(
-                "set both, as the platform does, or neither; on Azure Arc set another EASM_CREDENTIAL",
-            ));
-        }
-        Ok(identities)
+        })
     }
 }
 
@@ -111,9 +102,27 @@ fn is_offered(env: &Env) -> bool {
     env.get("IDENTITY_ENDPOINT").is_some() && env.get("IDENTITY_HEADER").is_some()
 }
 
-fn refuse_secret(name: &str) -> Error {
-    refuse(format!("{name} is refused in Azure"))
-        .advise("remove it, and set EASM_CREDENTIAL=federated, which needs no secret")
+/// Refuses unless the platform offers a managed identity. Its endpoint is the only one that is asked:
+/// requests over plain http go nowhere else (contract, section 2).
+fn check_offered(env: &Env) -> Result<()> {
+    if is_offered(env) {
+        return Ok(());
+    }
+    const ADVICE: &str = "run it on Azure Functions or App Service; on a virtual machine run \
+                          `az login --identity` and set EASM_CREDENTIAL=developer";
+    let one = ["IDENTITY_ENDPOINT", "IDENTITY_HEADER"].map(|name| env.get(name).is_some());
+    Err(match one.contains(&true) {
+        true => refuse("of IDENTITY_ENDPOINT and IDENTITY_HEADER only one is set")
+            .advise("set both, as the platform does, or another EASM_CREDENTIAL"),
+        false => refuse("no managed identity is offered here (IDENTITY_ENDPOINT)").advise(ADVICE),
+    })
+}
+
+/// A refusal of a setting's value that does not quote it.
+fn refuse_value(name: &str, allowed: &str) -> Error {
+    Error::new(Kind::Config, format!("read {name}"))
+        .because("its value is not allowed")
+        .advise(format!("use {allowed}"))
 }
 
 fn refuse(reason: impl Into<String>) -> Error {
@@ -160,6 +169,7 @@ impl Wanted {
         let tenant_id = tenant_id.to_owned();
         Ok(match self {
             Self::ManagedIdentity => {
+                check_offered(env)?;
                 refuse_other_tenant(env, &tenant_id)?;
                 let client_id = client_id.or_else(|| own_client_id(env));
                 Credential::ManagedIdentity { client_id, tenant_id: Some(tenant_id) }
@@ -168,11 +178,11 @@ impl Wanted {
                 let secret = client_secret(env)?;
                 Credential::ClientSecret { tenant_id, client_id: app(None)?, secret }
             }
-            Self::Federated => Credential::Federated {
-                tenant_id,
-                client_id: app(None)?,
-                identity: own_client_id(env),
-            },
+            Self::Federated => {
+                let client_id = app(None)?;
+                check_offered(env)?;
+                Credential::Federated { tenant_id, client_id, identity: own_client_id(env) }
+            }
             Self::WorkloadIdentity => {
                 let token_file = env.get(TOKEN_FILE).ok_or_else(|| {
                     refuse(format!("{TOKEN_FILE} is not set"))
@@ -203,11 +213,7 @@ impl Wanted {
                 token_file: token_file.into(),
             };
         }
-        // A virtual machine offers its identity without saying so: then somebody has to name it, or say
-        // that the target signs in with it.
-        let is_said = matches!(self, Self::ManagedIdentity | Self::Federated)
-            || env.get("EASM_IDENTITY_CLIENT_ID").is_some();
-        match is_said || is_offered(env) {
+        match is_offered(env) {
             true => Credential::ManagedIdentity { client_id, tenant_id: None },
             false => Credential::Developer { tenant_id: None },
         }
@@ -225,25 +231,18 @@ fn own_client_id(env: &Env) -> Option<String> {
 }
 
 fn client_secret(env: &Env) -> Result<Secret> {
-    let found = |name: &'static str| match names::fallback(name).filter(|_| env.raw(name).is_none())
-    {
-        Some(fallback) => fallback,
-        None => name,
-    };
-    let Some(secret) = env.get(SECRET) else {
-        return Err(match env.get(SECRET_NAME) {
-            Some(_) => {
-                refuse(format!("{SECRET_NAME} asks for Key Vault, which this version cannot read"))
-                    .advise("set EASM_CREDENTIAL=federated, which needs no secret")
-            }
-            None => refuse(format!("{SECRET} is not set"))
-                .advise("set it, or choose another credential"),
-        });
-    };
-    if env.is_in_azure() {
-        return Err(refuse_secret(found(SECRET)));
+    if let Some(secret) = env.get(SECRET) {
+        return Ok(Secret::new(secret.to_owned()));
     }
-    Ok(Secret::new(secret.to_owned()))
+    Err(match env.get(SECRET_NAME) {
+        Some(_) => {
+            refuse(format!("{SECRET_NAME} asks for Key Vault, which this version cannot read"))
+                .advise("set EASM_CREDENTIAL=federated, which needs no secret")
+        }
+        None => {
+            refuse(format!("{SECRET} is not set")).advise("set it, or choose another credential")
+        }
+    })
 }
 
 /// A managed identity has tokens of its own tenant only.
@@ -318,15 +317,14 @@ mod tests {
         check(&with(&kube), "workload k in 1", "workload k in 9");
         check(&[file, app], "workload app in 1", "workload app in 1");
         let forced = |name| ("EASM_CREDENTIAL", name);
-        check(&[forced("managed-identity")], "identity system", "identity system");
-        check(&[forced("managed-identity"), secret, app], "identity app", "identity system");
+        let managed = with(&[forced("managed-identity"), secret, app]);
+        check(&managed, "identity app", "identity system");
         check(&with(&[forced("developer")]), "developer", "identity system");
-        check(&[forced("federated"), app], "app by system", "identity system");
+        check(&with(&[forced("federated"), app]), "app by system", "identity system");
         let federated = [forced("federated"), app, ("AZURE_CLIENT_ID", "z")];
         check(&with(&federated), "app by z", "identity z");
         let no_tenant = [forced("workload-identity"), kube[0], kube[1]];
         check(&no_tenant, "workload k in 1", "workload k in 1");
-        check(&[secret, app, ("EASM_IDENTITY_CLIENT_ID", "vm")], "secret of app", "identity vm");
         // A server with Azure Arc.
         check(&[PLATFORM[0]], "developer", "developer");
     }
@@ -343,6 +341,8 @@ mod tests {
         let app = ("EASM_CLIENT_ID", "app");
         let forced = |name| ("EASM_CREDENTIAL", name);
         check(&[PLATFORM[0], forced("managed-identity")], "only one is set");
+        check(&[forced("managed-identity")], "no managed identity is offered here");
+        check(&[forced("federated"), app], "no managed identity is offered here");
         check(&[forced("password")], "client-secret");
         check(&[secret], "EASM_CLIENT_ID is not set");
         check(&[forced("client-secret"), app], "EASM_CLIENT_SECRET is not set");

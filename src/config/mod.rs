@@ -14,4 +14,4 @@ mod settings;
 
 pub use credential::{Credential, Identities};
 pub use env::Env;
-pub use settings::{BlobAccess, BlobUrl, Settings, StoreUrl};
+pub use settings::{BlobAccess, BlobUrl, STORE_URL, Settings, StoreUrl, check_store};

@@ -159,6 +159,9 @@ pub fn store_url(name: &str, text: &str) -> Result<StoreUrl> {
             "the whole URL, for Azurite http://127.0.0.1:10000/devstoreaccount1/{container}";
         return Err(refuse(name, allowed, text));
     }
+    if !text.contains("://") && lower.starts_with("file:") {
+        return Err(refuse(name, "file:/// with three slashes, or a folder's path", text));
+    }
     if !text.contains("://") {
         return Ok(StoreUrl::Folder(PathBuf::from(text)));
     }
@@ -339,6 +342,7 @@ mod tests {
         check("https://localhost:1/devstoreaccount1/exports/", Some(tls));
         for refused in [
             "UseDevelopmentStorage=true",
+            "file:exports",
             "127.0.0.1:10000/devstoreaccount1/exports",
             "s3://bucket",
             "https://acct.blob.core.windows.net",

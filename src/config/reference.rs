@@ -194,20 +194,20 @@ Storage Blob Data Contributor on the container. They may be the same.
 
 | `EASM_CREDENTIAL` | The target is signed in to with | Needs |
 | --- | --- | --- |
-| `managed-identity` | the identity of the Function app, the App Service or the virtual machine; the tenant must be the identity's own | `EASM_CLIENT_ID` or `EASM_IDENTITY_CLIENT_ID` if it is user-assigned |
+| `managed-identity` | the identity of the Function app or the App Service; the tenant must be the identity's own | `EASM_CLIENT_ID` or `EASM_IDENTITY_CLIENT_ID` if it is user-assigned |
 | `client-secret` | an app registration and its secret | `EASM_CLIENT_ID`, `EASM_CLIENT_SECRET` |
 | `federated` | an app registration, in any tenant, without a secret: it trusts the app's own managed identity (a federated credential whose subject is the identity's object id and whose audience is `api://AzureADTokenExchange`) | `EASM_CLIENT_ID` |
 | `workload-identity` | an app registration that trusts a Kubernetes service account | `AZURE_FEDERATED_TOKEN_FILE`, and `EASM_CLIENT_ID` or `AZURE_CLIENT_ID` |
 | `developer` | whoever is signed in to the Azure CLI (`az login`), else to the Azure Developer CLI (`azd auth login`) | |
 
 `auto` takes the client secret if one is set, else workload identity if `AZURE_FEDERATED_TOKEN_FILE` is
-there, else a managed identity if the platform offers one (`IDENTITY_ENDPOINT`), else the developer. A
-virtual machine offers its identity without saying so: set `EASM_CREDENTIAL=managed-identity` there.
+there, else a managed identity if the platform offers one (`IDENTITY_ENDPOINT` and `IDENTITY_HEADER`), else
+the developer. On a virtual machine, run `az login --identity`: its own endpoint is never asked, since
+plain http goes nowhere but where the last section says.
 
 The app's own identity is workload identity if `AZURE_FEDERATED_TOKEN_FILE` and a client id are there
-(its tenant is `AZURE_TENANT_ID`, or the target's), else the managed identity, and the developer on a
-machine that has none. On a virtual machine it is the managed identity if the target signs in with one or
-`EASM_IDENTITY_CLIENT_ID` names it.
+(its tenant is `AZURE_TENANT_ID`, or the target's), else the managed identity if one is offered, else the
+developer.
 
 A token is kept until shortly before it expires, is asked for by one request at a time, and goes only to
 the host that it was issued for.";
@@ -268,10 +268,10 @@ const TAIL: &str = "
 
 Requests go to hosts under `.easm.defender.microsoft.com`, `.vault.azure.net` and
 `.blob.core.windows.net`, to what a setting above names, and to loopback. Plain `http://` goes only to
-loopback, to the platform's `IDENTITY_ENDPOINT`, which is used as given, and to a virtual machine's
-identity endpoint (169.254.169.254). Redirects are never followed. Loopback and the identity endpoint are
-reached without a proxy, everything else by the usual `HTTPS_PROXY` and `NO_PROXY`. Trusted are the
-system's roots, or what `SSL_CERT_FILE` names. No request waits longer than 100 seconds for its answer.
+loopback and to the platform's `IDENTITY_ENDPOINT`, which is used as given. Redirects are never followed.
+Loopback and the identity endpoint are reached without a proxy, everything else by the usual `HTTPS_PROXY`
+and `NO_PROXY`. Trusted are the system's roots, or what `SSL_CERT_FILE` names. No request waits longer than
+100 seconds for its answer.
 ";
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use crate::model::request::Request;
 use crate::model::target::is_target_name;
 use crate::secret::Secret;
 
+/// The setting that names the store.
+pub const STORE_URL: &str = "EASM_STORE_URL";
+
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreUrl {
@@ -126,7 +129,7 @@ impl Settings {
             arm_url: parse::service_url("EASM_ARM_URL", get(env, "EASM_ARM_URL"))?,
             data_plane_api_version: version("EASM_DP_API_VERSION")?,
             arm_api_version: version("EASM_CP_API_VERSION")?,
-            store: store(env)?,
+            store: parse::store_url(STORE_URL, get(env, STORE_URL))?,
             request: request(env)?,
             page_size: small("EASM_PAGE_SIZE", 100)?,
             concurrency: small("EASM_CONCURRENCY", 64)? as usize,
@@ -249,15 +252,19 @@ fn region(text: &str) -> Result<String> {
     }
 }
 
-fn store(env: &Env) -> Result<StoreUrl> {
-    let store = parse::store_url("EASM_STORE_URL", get(env, "EASM_STORE_URL"))?;
-    match store {
+/// Refuses the store `url`, which the setting or flag `name` names, where it cannot be used.
+///
+/// # Errors
+/// A refusal of a folder in Azure.
+pub fn check_store(name: &str, url: &StoreUrl, env: &Env) -> Result<()> {
+    match url {
         StoreUrl::Folder(_) if env.is_in_azure() => {
-            Err(Error::new(Kind::Config, "read EASM_STORE_URL")
+            let kind = if name.starts_with('-') { Kind::Usage } else { Kind::Config };
+            Err(Error::new(kind, format!("read {name}"))
                 .because("a folder does not last in Azure")
                 .advise("use https://{account}.blob.core.windows.net/{container}"))
         }
-        store => Ok(store),
+        _ => Ok(()),
     }
 }
 
@@ -381,8 +388,12 @@ mod tests {
     #[test]
     fn a_folder_is_refused_in_azure() {
         let host = [("FUNCTIONS_CUSTOMHANDLER_PORT", "1"), ("WEBSITE_SITE_NAME", "app")];
-        assert!(read(&host).is_err());
         let local = [host[0], host[1], ("AZURE_FUNCTIONS_ENVIRONMENT", "Development")];
-        assert!(read(&local).is_ok());
+        let check = |vars: &[(&str, &str)]| {
+            let env = Env::new(vars.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())));
+            check_store("--store", &StoreUrl::Folder("./exports".into()), &env)
+        };
+        assert!(check(&host).expect_err("refused").to_string().contains("read --store"));
+        assert!(check(&local).is_ok());
     }
 }

@@ -71,7 +71,7 @@ impl Egress {
     /// A way to the origin of `url`, which `named_by` named.
     ///
     /// # Errors
-    /// [`Kind::Config`] if requests may not go there, [`Kind::Internal`] if the TLS set-up fails.
+    /// [`Kind::Config`] if requests may not go there, or if there are no certificates to trust.
     pub fn to(url: &Url, named_by: NamedBy, bodies: Bodies) -> Result<Self> {
         check(url, named_by)?;
         let is_direct = named_by == NamedBy::Platform || is_on_loopback(url);
@@ -97,13 +97,25 @@ impl Egress {
 impl HttpClient for Egress {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let client = self.client_for(SENDING, request.url()).map_err(into_azure)?;
-        client.execute_request(request).await.map_err(|err| {
+        let answer = client.execute_request(request).await.map_err(|err| {
             match from_azure(request.url(), &err) {
                 // Its kind keeps the SDK from trying again what cannot help.
                 Some(ours) => into_azure(ours),
                 None => err,
             }
-        })
+        })?;
+        let status = u16::from(answer.status());
+        if (300..=399).contains(&status) {
+            // Nobody has a use for it, and in place of a token or a file it would only confuse.
+            return Err(into_azure(
+                Error::new(Kind::Redirected, SENDING)
+                    .because("the answer is a redirect, which is never followed")
+                    .with("status", status)
+                    .with("host", request.url().host_str().unwrap_or_default())
+                    .advise("check the URL, and whether a proxy stands in between"),
+            ));
+        }
+        Ok(answer)
     }
 }
 
@@ -170,9 +182,12 @@ fn new_client(is_direct: bool, does_unpack: bool) -> Result<reqwest::Client> {
         builder = builder.no_proxy();
     }
     builder.build().map_err(|err| {
-        Error::new(Kind::Internal, "set up TLS")
-            .because(err.without_url().to_string())
-            .advise("install the system's root certificates (package ca-certificates)")
+        Error::new(Kind::Config, "set up TLS")
+            .because(format!("no certificates to trust can be read: {}", err.without_url()))
+            .advise(
+                "set SSL_CERT_FILE to a file of certificates in PEM, or unset it and install the \
+                 system's (package ca-certificates)",
+            )
     })
 }
 

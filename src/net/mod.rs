@@ -39,6 +39,10 @@ pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// Largest part of an error body that is looked at for the service's own words.
 pub const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// The operation of errors that say that there is no token. Whoever gave up on one has tried often
+/// enough: nobody else tries again.
+pub const SIGNING_IN: &str = "get a token";
+
 /// Whoever has tokens for one origin.
 #[async_trait]
 pub trait Bearer: Send + Sync {
@@ -105,7 +109,7 @@ impl Http {
                 }
             };
             let token = tokio::time::timeout(budget.left(), asking).await.unwrap_or_else(|_| {
-                Err(Error::new(Kind::Unavailable { retry_after: None }, "get a token")
+                Err(Error::new(Kind::Unavailable { retry_after: None }, SIGNING_IN)
                     .because("no token came within the time there was")
                     .advise("try again later"))
             })?;

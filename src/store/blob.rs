@@ -14,7 +14,9 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use azure_core::http::{ClientOptions, Etag, RetryOptions, Transport, Url};
+use azure_core::http::{
+    Body, ClientOptions, Etag, RequestContent, RetryOptions, Transport, Url, XmlFormat,
+};
 use azure_storage_blob::models::{
     BlobClientDownloadOptions, BlobClientGetPropertiesResultHeaders,
     BlobContainerClientListBlobsOptions, BlockBlobClientCommitBlockListOptions,
@@ -31,8 +33,8 @@ use super::service::{Committal, Condition, Head, Listing, Service, Stamp};
 use super::sign::{WithDevelopmentKey, WithToken};
 use super::{DOCUMENT_BYTES_MAX, Tag};
 use crate::error::{Error, Kind, Result};
-use crate::net::Bearer;
 use crate::net::egress::{Bodies, Egress, NamedBy, is_on_loopback};
+use crate::net::{Bearer, SIGNING_IN};
 
 /// Name of the blob metadata that holds a write's [`Stamp`].
 const STAMP: &str = "easmwrite";
@@ -102,6 +104,10 @@ impl Blob {
     fn refusal(&self, operation: &'static str, path: &str, err: &azure_core::Error) -> Error {
         let answered = Answered { url: self.container.url(), is_development: self.is_development };
         let err = answered.error(operation, err);
+        if err.operation() == SIGNING_IN {
+            // It is about no file.
+            return err;
+        }
         match format!("{}{path}", self.prefix) {
             path if path.is_empty() => err,
             path => err.with("path", path),
@@ -272,8 +278,14 @@ impl Service for Blob {
         const OPERATION: &str = "finish a part";
         let blocks = committal.blocks.iter().map(|block| block.as_bytes().to_vec()).collect();
         let blocks = BlockLookupList { latest: Some(blocks), ..BlockLookupList::default() };
-        let blocks = blocks.try_into().map_err(|err| self.refusal(OPERATION, path, &err))?;
+        let blocks: RequestContent<BlockLookupList, XmlFormat> =
+            blocks.try_into().map_err(|err| self.refusal(OPERATION, path, &err))?;
+        let list_md5 = match blocks.body() {
+            Body::Bytes(list) => Some(md5(list)),
+            Body::SeekableStream(_) => None,
+        };
         let options = BlockBlobClientCommitBlockListOptions {
+            transactional_content_md5: list_md5,
             if_none_match: Some("*".into()),
             blob_content_type: Some(committal.content_type.to_owned()),
             blob_content_md5: Some(committal.md5.to_vec()),

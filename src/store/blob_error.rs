@@ -152,11 +152,6 @@ impl Answered<'_> {
             (408 | 500..=599, _) => {
                 (Kind::Unavailable { retry_after }, "the storage account cannot serve us now", "")
             }
-            (300..=399, _) => (
-                Kind::Redirected,
-                "the answer is a redirect, which is never followed",
-                "check EASM_STORE_URL, and whether a proxy stands in between",
-            ),
             _ => (Kind::Store, "the storage account refuses the request", "check EASM_STORE_URL"),
         }
     }

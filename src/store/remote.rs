@@ -24,6 +24,7 @@ use super::service::{Committal, Condition, Head, Service, Stamp};
 use super::{PartWriter, Store, Tag};
 use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
+use crate::net::SIGNING_IN;
 use crate::net::retry::{RetryPolicy, Tries};
 
 /// Size of a block. Each part that is open holds one that is filled and one that is on its way.
@@ -130,6 +131,9 @@ where
         });
         match outcome {
             Ok(value) => return Ok(value),
+            Err(err) if err.operation() == SIGNING_IN => {
+                return Err(Failed { is_open: tries.is_repeated(), err });
+            }
             Err(err) => tries
                 .again(operation, err)
                 .await

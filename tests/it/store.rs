@@ -389,6 +389,8 @@ async fn a_part_takes_a_request_a_block_and_two_more() {
     assert_eq!((n_blocks, of_part().count()), (5, 7));
     let committed = of_part().find(|seen| seen.query.contains("comp=blocklist")).unwrap();
     assert_eq!(committed.if_none_match.as_deref(), Some("*"));
+    // The service checks it; Azurite checks that of blocks only.
+    assert!(committed.content_md5.is_some());
 }
 
 #[tokio::test]

@@ -23,22 +23,20 @@ use crate::config::credential::other_tenant;
 use crate::config::{Credential, Env};
 use crate::error::{Error, Kind, Result};
 use crate::net::Bearer;
-use crate::net::egress::{Bodies, Egress, NamedBy, into_azure};
+use crate::net::egress::{self, Bodies, Egress, NamedBy, into_azure};
 use crate::secret::Secret;
 
 /// The audience of a token that vouches for an app registration ("Configure an application to trust
 /// a managed identity", Microsoft Entra).
 const EXCHANGE_SCOPE: &str = "api://AzureADTokenExchange/.default";
 
-/// Where a virtual machine offers its identity ("Azure Instance Metadata Service").
-const MACHINE_ENDPOINT: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
-
 /// Who tokens are asked for. Cheap to clone; clones share what vouches for them.
 #[derive(Clone)]
 pub struct Identity {
     credential: Credential,
     authority: Url,
-    endpoint: Url,
+    /// Where the platform offers its identities, if it does.
+    endpoint: Option<Url>,
     /// The managed identity's tokens that vouch for a federated app registration.
     vouching: Option<Arc<Tokens>>,
     /// Held, since the registry of secrets forgets first what nobody holds.
@@ -51,19 +49,17 @@ impl Identity {
     /// that is, and for the secret in it, so that it can never be printed.
     ///
     /// # Errors
-    /// [`Kind::Config`] if the endpoint is not a URL.
+    /// [`Kind::Config`] if the endpoint cannot be used.
     pub fn new(
         credential: Credential,
         authority: &Url,
         env: &Env,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self> {
-        let endpoint = env.get("IDENTITY_ENDPOINT").unwrap_or(MACHINE_ENDPOINT);
-        let endpoint = Url::parse(endpoint).map_err(|_| {
-            Error::new(Kind::Config, "read IDENTITY_ENDPOINT")
-                .because("it is not a URL")
-                .advise("leave it as the platform sets it")
-        })?;
+        let endpoint = match env.get("IDENTITY_ENDPOINT") {
+            Some(text) => Some(endpoint(text)?),
+            None => None,
+        };
         let header = env.get("IDENTITY_HEADER").map(|value| Secret::new(value.to_owned()));
         let mut identity = Self {
             credential,
@@ -89,9 +85,20 @@ impl Identity {
                 endpoint: self.endpoint.clone(),
                 is_named: client_id.is_some(),
             },
-            Credential::ClientSecret { .. }
-            | Credential::Federated { .. }
-            | Credential::WorkloadIdentity { .. } => Asked::Entra(self.authority.clone()),
+            Credential::ClientSecret { .. } => Asked::Entra {
+                authority: self.authority.clone(),
+                advice: "check EASM_TENANT_ID, EASM_CLIENT_ID and EASM_CLIENT_SECRET",
+            },
+            Credential::Federated { .. } => Asked::Entra {
+                authority: self.authority.clone(),
+                advice: "check EASM_TENANT_ID and EASM_CLIENT_ID, and the app registration's \
+                         federated credential",
+            },
+            Credential::WorkloadIdentity { .. } => Asked::Entra {
+                authority: self.authority.clone(),
+                advice: "check EASM_TENANT_ID and EASM_CLIENT_ID, and the token in \
+                         AZURE_FEDERATED_TOKEN_FILE",
+            },
             Credential::Developer { .. } => Asked::Tools,
         }
     }
@@ -100,8 +107,13 @@ impl Identity {
     pub(super) fn make(&self) -> Result<Arc<dyn TokenCredential>> {
         let credential: azure_core::Result<Arc<dyn TokenCredential>> = match &self.credential {
             Credential::ManagedIdentity { client_id, tenant_id } => {
+                let endpoint = self.endpoint.as_ref().ok_or_else(|| {
+                    Error::new(Kind::Config, OPERATION)
+                        .because("no managed identity is offered here (IDENTITY_ENDPOINT)")
+                        .advise("set another EASM_CREDENTIAL")
+                })?;
                 let options = ManagedIdentityCredentialOptions {
-                    client_options: options(&self.endpoint, NamedBy::Platform)?,
+                    client_options: options(endpoint, NamedBy::Platform)?,
                     user_assigned_id: client_id.clone().map(UserAssignedId::ClientId),
                 };
                 ManagedIdentityCredential::new(Some(options)).map(|inner| match tenant_id {
@@ -157,8 +169,17 @@ impl Identity {
     }
 }
 
-/// A way to `url`. Tries are [`Tokens`]' matter, but for a virtual machine's identity endpoint, which
-/// has its own in the SDK.
+/// The platform's endpoint, used as given.
+fn endpoint(text: &str) -> Result<Url> {
+    let url = Url::parse(text).ok().filter(|url| egress::check(url, NamedBy::Platform).is_ok());
+    url.ok_or_else(|| {
+        Error::new(Kind::Config, "read IDENTITY_ENDPOINT")
+            .because("it is not an http:// or https:// URL")
+            .advise("leave it as the platform sets it")
+    })
+}
+
+/// A way to `url`. Tries are [`Tokens`]' matter.
 fn options(url: &Url, named_by: NamedBy) -> Result<ClientOptions> {
     let egress = Egress::to(url, named_by, Bodies::Unpacked)?;
     let transport = Some(Transport::new(Arc::new(egress)));
@@ -236,6 +257,14 @@ impl ClientAssertion for TokenFile {
             )
         })?;
         let token = Secret::new(token.trim().to_owned());
+        if token.expose().is_empty() {
+            return Err(into_azure(
+                Error::new(Kind::Config, OPERATION)
+                    .because("the token file is empty")
+                    .with("path", self.0.display())
+                    .advise("check AZURE_FEDERATED_TOKEN_FILE"),
+            ));
+        }
         Ok(token.expose().to_owned())
     }
 }

@@ -22,8 +22,8 @@ use url::{Origin, Url};
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
-use crate::net::Bearer;
 use crate::net::retry::{RetryPolicy, Tries};
+use crate::net::{self, Bearer};
 use crate::secret::Secret;
 
 pub use credential::Identity;
@@ -44,9 +44,8 @@ pub const REFRESH_SECONDS: u64 = 300;
 /// How long a token that could not be replaced early is used without asking again, in milliseconds.
 const ASK_AGAIN_MS: i64 = 30_000;
 
-/// Longest wait for a token, tries included. A virtual machine's identity endpoint may be away for
-/// 70 s while it is updated ("How to use managed identities on an Azure VM to acquire a token").
-pub const TOKEN_SECONDS_MAX: u64 = 90;
+/// Longest wait for a token, tries included.
+pub const TOKEN_SECONDS_MAX: u64 = 60;
 
 /// Longest wait for a token while the one before is still good.
 pub const EARLY_TOKEN_SECONDS_MAX: u64 = 10;
@@ -54,7 +53,7 @@ pub const EARLY_TOKEN_SECONDS_MAX: u64 = 10;
 /// Most tries for one token, unless the other side says how long to wait.
 const TRIES_MAX: u32 = 5;
 
-const OPERATION: &str = "get a token";
+const OPERATION: &str = net::SIGNING_IN;
 
 /// Makes a credential with an empty cache.
 type Make = Box<dyn Fn() -> Result<Arc<dyn TokenCredential>> + Send + Sync>;
@@ -284,7 +283,7 @@ mod tests {
             let credential = Arc::clone(&endpoint);
             let make: Make = Box::new(move || Ok(Arc::clone(&credential) as _));
             let url = Url::parse("https://a.example").expect("a URL");
-            let asked = Asked::Entra(url.clone());
+            let asked = Asked::Entra { authority: url.clone(), advice: "look" };
             let tokens = Tokens::made_by(make, asked, EASM_SCOPE, &url, Arc::clone(&clock) as _);
             Self { clock, endpoint, tokens }
         }

@@ -14,13 +14,18 @@ use crate::net::egress::{SENDING, causes, from_azure, retry_after};
 pub(super) enum Asked {
     /// The platform's identity endpoint.
     ManagedIdentity {
-        /// Where it is.
-        endpoint: Url,
+        /// Where it is, if anywhere.
+        endpoint: Option<Url>,
         /// Whether a user-assigned identity is named.
         is_named: bool,
     },
-    /// Entra's token endpoint, at this authority.
-    Entra(Url),
+    /// Entra's token endpoint.
+    Entra {
+        /// Where it is.
+        authority: Url,
+        /// What to look at when nothing more is known.
+        advice: &'static str,
+    },
     /// The developer's command line tools.
     Tools,
 }
@@ -37,7 +42,7 @@ impl Asked {
                 "check that a managed identity is assigned here; a user-assigned one has to be \
                  named by EASM_IDENTITY_CLIENT_ID"
             }
-            Self::Entra(_) => "check EASM_TENANT_ID and EASM_CLIENT_ID, and AZURE_AUTHORITY_HOST",
+            Self::Entra { advice, .. } => advice,
             Self::Tools => "run `az login`",
         }
     }
@@ -45,14 +50,15 @@ impl Asked {
     fn name(&self) -> &'static str {
         match self {
             Self::ManagedIdentity { .. } => "the identity endpoint",
-            Self::Entra(_) => "Entra",
+            Self::Entra { .. } => "Entra",
             Self::Tools => "the command line tool",
         }
     }
 
     fn url(&self) -> Option<&Url> {
         match self {
-            Self::ManagedIdentity { endpoint: url, .. } | Self::Entra(url) => Some(url),
+            Self::ManagedIdentity { endpoint, .. } => endpoint.as_ref(),
+            Self::Entra { authority, .. } => Some(authority),
             Self::Tools => None,
         }
     }
@@ -98,7 +104,7 @@ impl Asked {
                     .with("status", status)
                     .advise(self.advice())
             }
-            (Self::Entra(_), _) => {
+            (Self::Entra { .. }, _) => {
                 let known = codes.iter().find_map(|code| meaning(*code));
                 let (kind, reason, advice) =
                     known.unwrap_or((Kind::Unauthorized, "Entra refuses", self.advice()));
