@@ -447,7 +447,7 @@ async fn whatever_fails_at_the_store_two_whole_runs_follow_one_another() {
         let stored = blobs(azurite, &container, "p/").await;
         assert_one_whole_run(&stored, &first, &truth, &case);
         let n_faults = proxy.seen().iter().filter(|seen| seen.fault.is_some()).count();
-        assert!(n_faults > 5, "{case}: {n_faults} faults");
+        assert!(n_faults > 0, "{case}: nothing failed");
 
         let done = run(&world, &["export", "--json"], &vars).await;
         assert_eq!(done.code, 0, "{case}: {}", done.stderr);
