@@ -101,6 +101,7 @@ impl Target {
             trigger,
             page_size: self.settings.page_size,
             shards: self.settings.shards,
+            range_assets_max: self.settings.range_assets_max,
             part_bytes_max: self.settings.part_bytes_max,
         }
     }

@@ -56,6 +56,14 @@ impl Timestamp {
         self.date_time().format(&format).expect("a date within the years 0 to 9999 formats")
     }
 
+    /// `2026-11-22T06:00:00.000Z`, the form of dates in filters.
+    pub fn with_milliseconds(self) -> String {
+        let seconds = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
+        let text = self.date_time().format(&seconds);
+        let text = text.expect("a date within the years 0 to 9999 formats");
+        format!("{text}.{:03}Z", self.unix_ms.rem_euclid(1000))
+    }
+
     fn date_time(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.unix_ms) * 1_000_000)
             .expect("checked when the timestamp was made")

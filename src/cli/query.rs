@@ -7,6 +7,7 @@ use crate::config::{Env, Settings, parse};
 use crate::error::{Error, Kind, Result};
 use crate::export::source::{Cut, Query, Source};
 use crate::export::stream::from_io;
+use crate::model::plan::Within;
 use crate::telemetry::Terminal;
 
 /// Most assets of one query (contract, section 4).
@@ -52,7 +53,7 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
         true => settings.request.kinds.clone(),
         false => parse::kinds("--kind", &args.kinds.join(","))?,
     };
-    let query = Query { filter, cut: Cut::AnyOf(kinds) };
+    let query = Query { filter, cut: Cut::AnyOf(kinds), within: Within::default() };
     let page_size = settings.page_size;
     let target = connect(settings, env).await?;
     let mut output = Output { to: std::io::stdout(), is_document: args.json, n_assets: 0 };
@@ -166,7 +167,11 @@ mod tests {
     async fn no_more_is_printed_than_asked_for_and_going_on_loses_nothing() {
         let check = async |mark: Option<&str>, limit, want: &str, want_next: Option<&str>| {
             let mut output = Output { to: Vec::new(), is_document: false, n_assets: 0 };
-            let query = Query { filter: String::new(), cut: Cut::AnyOf(Vec::new()) };
+            let query = Query {
+                filter: String::new(),
+                cut: Cut::AnyOf(Vec::new()),
+                within: Within::default(),
+            };
             let mark = mark.map(str::to_owned);
             let (next, _) =
                 read(&Stubborn, &query, mark, limit, 100, &mut output).await.expect("read");

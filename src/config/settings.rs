@@ -79,6 +79,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// `EASM_SHARDS`, 1 to 64.
     pub shards: u32,
+    /// `EASM_RANGE_ASSETS_MAX`
+    pub range_assets_max: u64,
     /// `EASM_PART_BYTES_MAX`, uncompressed.
     pub part_bytes_max: u64,
 }
@@ -134,6 +136,7 @@ impl Settings {
             page_size: small("EASM_PAGE_SIZE", 100)?,
             concurrency: small("EASM_CONCURRENCY", 64)? as usize,
             shards: small("EASM_SHARDS", 64)?,
+            range_assets_max: one("EASM_RANGE_ASSETS_MAX", 50..=u64::MAX)?,
             part_bytes_max: one("EASM_PART_BYTES_MAX", 32_768..=u64::MAX)?,
             tenant_id,
             subscription_id,
@@ -320,7 +323,7 @@ mod tests {
         assert_eq!(settings.arm_api_version, "2023-04-01-preview");
         assert_eq!(settings.store, StoreUrl::Folder("./exports".into()));
         assert_eq!((settings.page_size, settings.concurrency, settings.shards), (100, 8, 8));
-        assert_eq!(settings.part_bytes_max, 67_108_864);
+        assert_eq!((settings.part_bytes_max, settings.range_assets_max), (67_108_864, 20_000));
     }
 
     #[test]
@@ -353,6 +356,7 @@ mod tests {
         check("EASM_CONCURRENCY", "65");
         check("EASM_SHARDS", "many");
         check("EASM_PART_BYTES_MAX", "1024");
+        check("EASM_RANGE_ASSETS_MAX", "49");
     }
 
     #[test]

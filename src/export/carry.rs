@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::books::Books;
 use super::part::OpenPart;
-use super::plan::query;
+use super::plan::query_of;
 use super::range::{self, Records, Sink};
 use super::{Job, World};
 use crate::error::{Error, Kind, Result};
@@ -79,7 +79,7 @@ async fn carry(
             continue;
         }
         let mut parts = Parts { world, job, claim: &mut claim, range, open: None };
-        let query = query(&plan.request, range.kind);
+        let query = query_of(&plan.request, range);
         let source = world.source.as_ref();
         let tally = range::read(source, &query, job.page_size, range, &mut parts).await?;
         parts.finish().await?;

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::books::Books;
 use super::carry::{self, Checkpoints};
-use super::plan::{query, total};
+use super::plan::{query_of, total};
 use super::{Job, World};
 use crate::error::{Kind, Result};
 use crate::model::SCHEMA_VERSION;
@@ -168,7 +168,7 @@ async fn disagreeing(
         all.next().map_or(0, RangeProgress::exported)
     };
     let recounts = plan.ranges().map(|range| async move {
-        let now = world.source.count(&query(&job.request, range.kind)).await?;
+        let now = world.source.count(&query_of(&job.request, range)).await?;
         let wanted = now.min(range.quota.unwrap_or(u64::MAX));
         Ok::<_, crate::error::Error>((range, wanted))
     });

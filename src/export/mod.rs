@@ -13,6 +13,7 @@
 mod books;
 mod carry;
 mod commit;
+mod cut;
 mod part;
 pub mod plan;
 mod range;
@@ -85,6 +86,8 @@ pub struct Job {
     pub page_size: u32,
     /// Most shards, each with one cursor at a time.
     pub shards: u32,
+    /// Most assets of a range, where the service lets it be cut.
+    pub range_assets_max: u64,
     /// Uncompressed bytes after which a part is closed.
     pub part_bytes_max: u64,
 }

@@ -3,12 +3,13 @@
 use futures::future;
 use tracing::info;
 
+use super::cut::cut;
 use super::source::{Cut, Query, Source};
 use super::{Job, World};
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::asset::KindCut;
-use crate::model::plan::{Plan, Range, deal};
+use crate::model::plan::{Plan, Range, Within, deal};
 use crate::model::request::Request;
 use crate::model::run::RunId;
 use crate::store;
@@ -36,7 +37,9 @@ const CENSUSES_MAX: u32 = 3;
 /// whole, again and again: reading them would double assets.
 pub async fn census(source: &dyn Source, request: &Request) -> Result<Census> {
     let everything = whole(request);
-    let count_cut = |cut| async move { Ok((cut, source.count(&query(request, cut)).await?)) };
+    let count_cut = |cut| async move {
+        Ok((cut, source.count(&query(request, cut, &Within::default())).await?))
+    };
     let mut n_censuses = 0;
     loop {
         n_censuses += 1;
@@ -79,29 +82,53 @@ pub async fn total(source: &dyn Source, request: &Request) -> Result<u64> {
 
 /// The query for all that `request` asks for.
 pub fn whole(request: &Request) -> Query {
-    Query { filter: request.filter.clone(), cut: Cut::AnyOf(request.kinds.clone()) }
+    Query {
+        filter: request.filter.clone(),
+        cut: Cut::AnyOf(request.kinds.clone()),
+        within: Within::default(),
+    }
 }
 
-/// The query for what `request` asks for within `cut`.
-pub fn query(request: &Request, cut: KindCut) -> Query {
-    Query { filter: request.filter.clone(), cut: Cut::One(cut) }
+/// The query for what `request` asks for of `kind` and `within`.
+pub fn query(request: &Request, kind: KindCut, within: &Within) -> Query {
+    Query { filter: request.filter.clone(), cut: Cut::One(kind), within: within.clone() }
 }
 
-/// The ranges that cover what was counted. `max_assets` is shared out among them in proportion.
-pub fn ranges(census: &Census, max_assets: Option<u64>) -> Vec<Range> {
-    let counted: Vec<_> = census.by_kind.iter().copied().filter(|(_, n)| *n > 0).collect();
-    let n_counted: u64 = counted.iter().map(|(_, n)| n).sum();
+/// The query for what `request` asks for within `range`.
+pub fn query_of(request: &Request, range: &Range) -> Query {
+    query(request, range.kind, &range.within)
+}
+
+/// The ranges that cover what was counted, each of at most `assets_max` assets where the service lets
+/// a kind be cut. `maxAssets` is shared out among them in proportion.
+///
+/// # Errors
+/// What the service finally failed with.
+pub(super) async fn ranges(world: &World, job: &Job, census: &Census) -> Result<Vec<Range>> {
+    let (source, request, now) = (world.source.as_ref(), &job.request, world.clock.now());
+    let counted = census.by_kind.iter().copied().filter(|(_, n_assets)| *n_assets > 0);
+    let cuts = counted.map(|(kind, n_assets)| async move {
+        let ranges = cut(source, request, kind, n_assets, job.range_assets_max, now).await?;
+        Ok::<_, Error>(ranges.into_iter().map(move |(within, n_assets)| (kind, within, n_assets)))
+    });
+    let cuts: Vec<_> = future::try_join_all(cuts).await?;
+    Ok(number(cuts.into_iter().flatten().collect(), request.max_assets))
+}
+
+/// Numbers the ranges, and shares `max_assets` out among them in proportion.
+fn number(counted: Vec<(KindCut, Within, u64)>, max_assets: Option<u64>) -> Vec<Range> {
+    let n_counted: u64 = counted.iter().map(|(_, _, n)| n).sum();
     let mut left = max_assets.filter(|max| *max < n_counted);
     let mut n_behind = n_counted;
     let ids = 0..;
     ids.zip(counted)
-        .map(|(id, (kind, expected))| {
+        .map(|(id, (kind, within, expected))| {
             // What is left of the limit, shared with those that come behind: the last one gets the
             // rest, so the quotas add up to the limit exactly.
             let quota = left.map(|left| share(left, expected, n_behind));
             left = left.zip(quota).map(|(left, quota)| left - quota);
             n_behind -= expected;
-            Range { id, kind, expected, quota }
+            Range { id, kind, within, expected, quota }
         })
         .filter(|range| range.quota != Some(0))
         .collect()
@@ -126,15 +153,16 @@ pub(super) async fn make(world: &World, job: &Job, run_id: &RunId) -> Result<Pla
         request: job.request.clone(),
         counted_at,
         expected: census.total,
-        shards: deal(ranges(&census, job.request.max_assets), job.shards),
+        shards: deal(ranges(world, job, &census).await?, job.shards),
     };
     store::create(world.store.as_ref(), &job.layout().plan(run_id), &plan).await?;
     info!(
         run.id = %run_id,
         expected = plan.expected,
         shards = plan.shards.len(),
-        "Planned run {run_id}: {} assets in {} shards",
+        "Planned run {run_id}: {} assets in {} ranges and {} shards",
         plan.expected,
+        plan.ranges().count(),
         plan.shards.len()
     );
     Ok(plan)
@@ -145,12 +173,18 @@ mod tests {
     use super::*;
     use crate::model::asset::AssetKind;
 
+    /// A range for each kind of which there are any.
+    fn some(counts: &[u64]) -> Vec<(KindCut, Within, u64)> {
+        let kinds = AssetKind::ALL.map(KindCut::Only).into_iter();
+        let ranges = kinds.zip(counts).map(|(kind, n)| (kind, Within::default(), *n));
+        ranges.filter(|(_, _, n)| *n > 0).collect()
+    }
+
     #[test]
     fn a_limit_is_shared_out_in_proportion_and_adds_up() {
         let check = |counts: &[u64], max: Option<u64>, want: &[Option<u64>]| {
-            let by_kind = AssetKind::ALL.map(KindCut::Only).into_iter().zip(counts.to_vec());
-            let census = Census { total: counts.iter().sum(), by_kind: by_kind.collect() };
-            let quotas: Vec<_> = ranges(&census, max).iter().map(|range| range.quota).collect();
+            let quotas: Vec<_> =
+                number(some(counts), max).iter().map(|range| range.quota).collect();
             assert_eq!(quotas, want, "{counts:?} {max:?}");
         };
         check(&[10, 0, 30], None, &[None, None]);
@@ -166,12 +200,10 @@ mod tests {
     fn quotas_add_up_for_any_counts() {
         for seed in 0..500 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let kinds = AssetKind::ALL.map(KindCut::Only);
-            let by_kind: Vec<_> =
-                kinds.into_iter().map(|kind| (kind, random.u64(0..1000))).collect();
-            let total = by_kind.iter().map(|(_, n)| n).sum::<u64>();
+            let counts: Vec<u64> = (0..8).map(|_| random.u64(0..1000)).collect();
+            let total = counts.iter().sum::<u64>();
             let max = random.u64(1..=total.max(1));
-            let found = ranges(&Census { total, by_kind }, Some(max));
+            let found = number(some(&counts), Some(max));
             let sum: u64 = found.iter().map(|r| r.quota.unwrap_or(r.expected)).sum();
             assert_eq!(sum, max.min(total), "SEED={seed}");
             assert!(found.iter().all(|r| r.quota.is_none_or(|q| q <= r.expected)), "SEED={seed}");

@@ -150,6 +150,7 @@ mod tests {
     use crate::export::plan::whole;
     use crate::export::source::Asset;
     use crate::model::asset::{AssetKind, KindCut};
+    use crate::model::plan::Within;
     use crate::model::request::{Compression, Dataset, Format, Request};
 
     /// Serves pages of ids by cursor: page n is behind cursor "n", the first behind `None`.
@@ -201,7 +202,8 @@ mod tests {
     ) -> (Result<Tally>, u64, u32) {
         let script = Script { pages, asked: Mutex::new(0) };
         let mut counter = Counter::default();
-        let range = Range { id: 0, kind: KindCut::Other, expected: 5, quota };
+        let range =
+            Range { id: 0, kind: KindCut::Other, within: Within::default(), expected: 5, quota };
         let tally = read(&script, &any(), 100, &range, &mut counter).await;
         let asked = *script.asked.lock().expect("not poisoned");
         (tally, counter.0, asked)

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::model::asset::{AssetKind, KindCut};
+use crate::model::plan::Within;
 
 /// Which assets are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Query {
     pub filter: String,
     /// What the filter is narrowed to.
     pub cut: Cut,
+    /// What of that is asked for.
+    pub within: Within,
 }
 
 /// What a filter is narrowed to.

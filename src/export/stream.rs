@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 
 use super::part::encode;
-use super::plan::{census, query, ranges, total};
+use super::plan::{census, query_of, ranges, total};
 use super::range::{self, Records, Sink};
 use super::{Job, World};
 use crate::error::{Error, Kind, Result};
@@ -37,7 +37,7 @@ pub async fn stream(world: &World, job: Job, output: Output) -> Result<Streamed>
     let census = census(source, &job.request).await?;
     let wanted = job.request.max_assets.unwrap_or(u64::MAX);
     world.observer.planned(census.total.min(wanted));
-    let shards = deal(ranges(&census, job.request.max_assets), job.shards);
+    let shards = deal(ranges(world, &job, &census).await?, job.shards);
     let job = Arc::new(job);
     let mut streams = JoinSet::new();
     for shard in shards {
@@ -50,7 +50,7 @@ pub async fn stream(world: &World, job: Job, output: Output) -> Result<Streamed>
         streams.spawn(async move {
             let mut taken = 0;
             for range in &shard.ranges {
-                let query = query(&job.request, range.kind);
+                let query = query_of(&job.request, range);
                 let source = world.source.as_ref();
                 let tally = range::read(source, &query, job.page_size, range, &mut sink).await?;
                 taken += tally.taken;

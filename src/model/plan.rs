@@ -7,6 +7,35 @@ use super::request::Request;
 use super::run::RunId;
 use crate::clock::Timestamp;
 
+/// What of a kind a range covers: all of it, or what was created in a span of time, or what is named
+/// so. All conditions hold together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Within {
+    /// Created then or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_from: Option<Timestamp>,
+    /// Created before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_before: Option<Timestamp>,
+    /// Without a creation time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_undated: bool,
+    /// The name begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_prefix: Option<String>,
+    /// The name begins with none of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names_excluded: Vec<String>,
+}
+
+impl Within {
+    /// Whether it is all of the kind.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A cut of the inventory. Ranges of a run never overlap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -15,6 +44,9 @@ pub struct Range {
     pub id: u32,
     /// The kind it covers.
     pub kind: KindCut,
+    /// What of the kind it covers.
+    #[serde(default, skip_serializing_if = "Within::is_all")]
+    pub within: Within,
     /// Assets the service counted in it when the run was planned.
     pub expected: u64,
     /// Most assets to take from it (`maxAssets`). Absent: all.
@@ -84,7 +116,15 @@ mod tests {
     fn ranges(sizes: &[u64]) -> Vec<Range> {
         let kind = KindCut::Only(AssetKind::Host);
         let ids = 0..;
-        ids.zip(sizes).map(|(id, &expected)| Range { id, kind, expected, quota: None }).collect()
+        ids.zip(sizes)
+            .map(|(id, &expected)| Range {
+                id,
+                kind,
+                within: Within::default(),
+                expected,
+                quota: None,
+            })
+            .collect()
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn job() -> Job {
         trigger: Trigger::Cli,
         page_size: 100,
         shards: 8,
+        range_assets_max: 20_000,
         part_bytes_max: 25,
     }
 }

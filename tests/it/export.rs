@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use easm_export::model::manifest::{Completeness, Manifest};
+use easm_export::model::plan::{Plan, Range};
 use easm_export::model::run::Status;
 use easm_export::sim::{EndOfCursor, Inventory, Options};
 use serde_json::Value;
@@ -170,6 +171,65 @@ async fn parts_close_when_they_are_large_enough() {
     }
     let truth = world.sim.inventory().ndjson("kind = \"page\"");
     assert_same_lines(&world.lines(&manifest), &truth, "many parts");
+}
+
+/// The simulator's inventory has a burst: one asset in five was created in the same millisecond.
+#[tokio::test]
+async fn a_large_kind_is_cut_into_ranges_that_are_read_side_by_side() {
+    for (filter, faults) in
+        [("", 0.0), ("", 0.1), ("state = \"confirmed\" OR state = \"candidate\"", 0.05)]
+    {
+        let options =
+            Options { assets: 3000, fault_rate: faults, duplicates: 0.02, ..Options::default() };
+        let world = World::new(options).await;
+        let mut command = world.command(&["export", "--json", "--kind", "page,host"]);
+        command.env("EASM_RANGE_ASSETS_MAX", "50").env("EASM_FILTER", filter);
+        let done = finish(command).await.expect_code(0);
+        let manifest: Manifest = serde_json::from_slice(&done.stdout).unwrap();
+        let case = format!("{filter:?} {faults}");
+        assert_eq!(manifest.completeness, Completeness::Exact, "{case}");
+        let of_kinds = "kind in (\"page\", \"host\")";
+        let truth = match filter {
+            "" => of_kinds.to_owned(),
+            filter => format!("({filter}) AND {of_kinds}"),
+        };
+        assert_same_lines(&world.lines(&manifest), &world.sim.inventory().ndjson(&truth), &case);
+
+        let plan = format!("contoso/runs/{}/plan.json", manifest.run_id);
+        let plan: Plan = world.document(&plan);
+        assert_eq!(plan.shards.len(), 8, "{case}");
+        let n_ranges = plan.ranges().count();
+        assert!(n_ranges > 25, "{case}: {n_ranges}");
+        let largest = plan.ranges().map(|range| range.expected).max().unwrap();
+        assert!(largest <= 50, "{case}: {largest}");
+        let is_by_name = |range: &Range| range.within.name_prefix.is_some();
+        assert!(plan.ranges().any(is_by_name), "{case}: the burst is cut by name");
+        let shards = plan
+            .shards
+            .iter()
+            .map(|shard| shard.ranges.iter().map(|range| range.expected).sum::<u64>());
+        let (least, most) = (shards.clone().min().unwrap(), shards.max().unwrap());
+        assert!(most - least <= 50, "{case}: {least} to {most}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_is_met_over_many_ranges_and_stdout_is_read_by_them_too() {
+    let world = World::new(Options { assets: 1000, ..Options::default() }).await;
+    let mut command = world.command(&["export", "--json", "--max-assets", "333"]);
+    command.env("EASM_RANGE_ASSETS_MAX", "50");
+    let done = finish(command).await.expect_code(0);
+    let manifest: Manifest = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(manifest.completeness, Completeness::Limited);
+    assert_eq!(world.lines(&manifest).len(), 333);
+    let mut command = world.command(&["export", "--stdout"]);
+    command.env("EASM_RANGE_ASSETS_MAX", "50");
+    let done = finish(command).await.expect_code(0);
+    let mut lines: Vec<Vec<u8>> =
+        done.stdout.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    lines.retain(|line| !line.is_empty());
+    lines.sort();
+    assert_same_lines(&lines, &world.sim.inventory().ndjson(""), "stdout");
 }
 
 #[tokio::test]

@@ -1,6 +1,35 @@
 //! Filters put together (API reference, section 6).
 
+use crate::clock::Timestamp;
 use crate::model::asset::{AssetKind, KindCut};
+use crate::model::plan::Within;
+
+/// `filter`, narrowed to what of it is `within`.
+///
+/// Dates take `>=`, `<=` and `between` only, and whether `between` includes its ends is not documented:
+/// the millisecond before is the last one that counts.
+pub fn within(filter: &str, within: &Within) -> String {
+    let Within { created_from, created_before, is_undated, name_prefix, names_excluded } = within;
+    let mut conditions = Vec::new();
+    if let Some(from) = created_from {
+        conditions.push(format!("createdAt >= \"{}\"", from.with_milliseconds()));
+    }
+    let last = created_before.and_then(|before| Timestamp::from_unix_ms(before.unix_ms() - 1));
+    if let Some(last) = last {
+        conditions.push(format!("createdAt <= \"{}\"", last.with_milliseconds()));
+    }
+    if *is_undated {
+        conditions.push("createdAt empty".to_owned());
+    }
+    if let Some(prefix) = name_prefix {
+        conditions.push(format!("name ^= \"{prefix}\""));
+    }
+    conditions.extend(names_excluded.iter().map(|prefix| format!("name !^= \"{prefix}\"")));
+    match conditions.is_empty() {
+        true => filter.to_owned(),
+        false => and(filter, &conditions.join(" AND ")),
+    }
+}
 
 /// `filter`, narrowed to the assets of `cut`.
 ///
@@ -82,6 +111,34 @@ mod tests {
             "kind !in (\"as\", \"contact\", \"domain\", \"host\", \"ipAddress\", \"ipBlock\", \
              \"page\", \"sslCert\")"
         );
+    }
+
+    #[test]
+    fn a_span_of_time_is_half_open_to_the_millisecond() {
+        let at = |text| Timestamp::parse(text);
+        let check = |range: Within, want: &str| assert_eq!(within("kind = \"host\"", &range), want);
+        let span = Within {
+            created_from: at("2024-02-29T00:00:00Z"),
+            created_before: at("2024-03-01T12:00:00.500Z"),
+            ..Within::default()
+        };
+        check(
+            span,
+            "kind = \"host\" AND createdAt >= \"2024-02-29T00:00:00.000Z\" AND createdAt <= \
+             \"2024-03-01T12:00:00.499Z\"",
+        );
+        let undated = Within { is_undated: true, ..Within::default() };
+        check(undated, "kind = \"host\" AND createdAt empty");
+        let named = Within {
+            name_prefix: Some("ab".to_owned()),
+            names_excluded: vec!["abc".to_owned(), "abd".to_owned()],
+            ..Within::default()
+        };
+        check(
+            named,
+            "kind = \"host\" AND name ^= \"ab\" AND name !^= \"abc\" AND name !^= \"abd\"",
+        );
+        check(Within::default(), "kind = \"host\"");
     }
 
     #[test]

@@ -57,6 +57,7 @@ impl Easm {
             Cut::AnyOf(kinds) => filter::narrow_to_any(&query.filter, kinds),
             Cut::One(cut) => filter::narrow(&query.filter, *cut),
         };
+        let filter = filter::within(&filter, &query.within);
         let mut url = self.assets.clone();
         let mut pairs = url.query_pairs_mut();
         pairs.append_pair("api-version", &self.api_version);

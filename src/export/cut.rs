@@ -1,0 +1,423 @@
+//! Cuts a kind with many assets into ranges that are small enough to read again.
+//!
+//! `halve by creation time -> where that ends, by the first letters of the name -> small enough`
+//!
+//! Creation time and name never change for an asset, so ranges stay disjoint while the inventory
+//! moves. How the service reads a condition is not taken on trust: a cut is used only if its pieces
+//! add up to what it was cut from, counted before and after. Else it is made another way, and if no
+//! way is left, the range stays as it is.
+//!
+//! # Invariants
+//! - The pieces of a cut are disjoint and cover what was cut, assets that come later included, as far
+//!   as the service reads the conditions as they are meant.
+//! - A piece that is empty is not cut off: its neighbour keeps its place.
+
+use futures::future;
+use tracing::debug;
+
+use super::plan::query;
+use super::source::Source;
+use crate::clock::Timestamp;
+use crate::error::{Kind, Result};
+use crate::model::asset::KindCut;
+use crate::model::plan::Within;
+use crate::model::request::Request;
+
+/// How often the pieces of a cut are counted before another way is tried: an inventory that moves
+/// between two counts does not do so twice.
+const CHECKS_MAX: u32 = 2;
+
+/// Most cuts on the way to one range. Thirty years are halved to a millisecond in forty.
+const CUTS_MAX: u32 = 64;
+
+/// Most ranges of one kind. Beyond that they are not cut any further.
+pub const RANGES_MAX: usize = 20_000;
+
+/// Longest beginning of a name by which ranges are cut.
+const PREFIX_CHARS_MAX: usize = 24;
+
+/// Where the search for creation times begins: the service is younger. A range is open towards the
+/// past all the same.
+const SEARCH_FROM_MS: i64 = 1_262_304_000_000; // 2010-01-01T00:00:00Z
+
+/// Characters that names of assets are made of, but for rare ones, which stay together.
+const NAME_CHARS: &str = "abcdefghijklmnopqrstuvwxyz0123456789-._:/$*@";
+
+/// A range in the making.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Piece {
+    within: Within,
+    n_assets: u64,
+    /// Where creation times are looked for, from and before, in milliseconds.
+    search_ms: (i64, i64),
+    n_cuts: u32,
+}
+
+/// What became of a try to cut.
+enum Attempt {
+    /// Pieces that add up.
+    Cut(Vec<Piece>),
+    /// They do not add up, or cannot be asked for.
+    Refused,
+}
+
+/// The ranges of at most `assets_max` assets, as far as they can be cut, that cover `n_assets` assets
+/// of `kind`.
+///
+/// # Errors
+/// What the service finally failed with.
+pub(super) async fn cut(
+    source: &dyn Source,
+    request: &Request,
+    kind: KindCut,
+    n_assets: u64,
+    assets_max: u64,
+    now: Timestamp,
+) -> Result<Vec<(Within, u64)>> {
+    let whole = Piece {
+        within: Within::default(),
+        n_assets,
+        search_ms: (SEARCH_FROM_MS, now.unix_ms() + 1),
+        n_cuts: 0,
+    };
+    let cutter = Cutter { source, request, kind };
+    let mut ranges = Vec::new();
+    let mut open = vec![whole];
+    while !open.is_empty() {
+        let has_room = ranges.len() + open.len() < RANGES_MAX;
+        let is_final =
+            |piece: &Piece| piece.n_assets <= assets_max || piece.n_cuts >= CUTS_MAX || !has_room;
+        let (small, large): (Vec<_>, Vec<_>) = open.into_iter().partition(is_final);
+        ranges.extend(small);
+        let cuts = future::try_join_all(large.iter().map(|piece| cutter.cut(piece))).await?;
+        open = Vec::new();
+        for (piece, pieces) in large.into_iter().zip(cuts) {
+            match pieces {
+                Some(pieces) => open.extend(pieces),
+                None => {
+                    debug!("A range of {} {} assets cannot be cut", piece.n_assets, kind.as_str());
+                    ranges.push(piece);
+                }
+            }
+        }
+    }
+    Ok(ranges.into_iter().map(|piece| (piece.within, piece.n_assets)).collect())
+}
+
+struct Cutter<'a> {
+    source: &'a dyn Source,
+    request: &'a Request,
+    kind: KindCut,
+}
+
+impl Cutter<'_> {
+    /// `piece` cut into smaller ones, or into one that knows better where to look. `None`: it cannot
+    /// be cut.
+    async fn cut(&self, piece: &Piece) -> Result<Option<Vec<Piece>>> {
+        if piece.within.name_prefix.is_none()
+            && !piece.within.is_undated
+            && piece.search_ms.1 - piece.search_ms.0 > 1
+            && let Attempt::Cut(pieces) = self.by_time(piece).await?
+        {
+            return Ok(Some(pieces));
+        }
+        match self.by_name(piece).await? {
+            Attempt::Cut(pieces) => Ok(Some(pieces)),
+            Attempt::Refused => Ok(None),
+        }
+    }
+
+    /// Halves `piece` in the middle of where creation times are looked for.
+    async fn by_time(&self, piece: &Piece) -> Result<Attempt> {
+        let (from_ms, before_ms) = piece.search_ms;
+        let middle_ms = from_ms + (before_ms - from_ms) / 2;
+        let Some(middle) = Timestamp::from_unix_ms(middle_ms) else { return Ok(Attempt::Refused) };
+        let older = Within { created_before: Some(middle), ..piece.within.clone() };
+        let newer = Within { created_from: Some(middle), ..piece.within.clone() };
+        let undated = Within { is_undated: true, ..Within::default() };
+        let mut withins = vec![older, newer];
+        let mut counts = self.checked(&piece.within, &withins).await?;
+        if counts.is_none() && piece.within == Within::default() {
+            // Assets may lack a creation date.
+            withins.push(undated);
+            counts = self.checked(&piece.within, &withins).await?;
+        }
+        let Some(counts) = counts else { return Ok(Attempt::Refused) };
+        let searches = [(from_ms, middle_ms), (middle_ms, before_ms), piece.search_ms];
+        let mut pieces: Vec<Piece> = withins
+            .into_iter()
+            .zip(counts)
+            .zip(searches)
+            .map(|((within, n_assets), search_ms)| Piece {
+                within,
+                n_assets,
+                search_ms,
+                n_cuts: piece.n_cuts + 1,
+            })
+            .collect();
+        if let [older, newer] = &mut pieces[..] {
+            // A half that is empty stays with the other.
+            let full = match (older.n_assets, newer.n_assets) {
+                (0, _) => newer,
+                (_, 0) => older,
+                _ => return Ok(Attempt::Cut(pieces)),
+            };
+            return Ok(Attempt::Cut(vec![Piece { within: piece.within.clone(), ..full.clone() }]));
+        }
+        Ok(Attempt::Cut(pieces))
+    }
+
+    /// Cuts `piece` by the next character of its names; what begins with another one stays together.
+    async fn by_name(&self, piece: &Piece) -> Result<Attempt> {
+        let begin = piece.within.name_prefix.clone().unwrap_or_default();
+        if !piece.within.names_excluded.is_empty() || begin.len() >= PREFIX_CHARS_MAX {
+            return Ok(Attempt::Refused);
+        }
+        let with =
+            |c: char| Within { name_prefix: Some(format!("{begin}{c}")), ..piece.within.clone() };
+        let withins: Vec<Within> = NAME_CHARS.chars().map(with).collect();
+        let Some(counts) = self.counted(&withins).await? else { return Ok(Attempt::Refused) };
+        let (mut withins, _): (Vec<Within>, Vec<u64>) =
+            withins.into_iter().zip(counts).filter(|(_, n_assets)| *n_assets > 0).unzip();
+        let names_excluded = withins.iter().filter_map(|within| within.name_prefix.clone());
+        withins.push(Within { names_excluded: names_excluded.collect(), ..piece.within.clone() });
+        if withins.len() == 1 {
+            return Ok(Attempt::Refused);
+        }
+        let Some(counts) = self.checked(&piece.within, &withins).await? else {
+            return Ok(Attempt::Refused);
+        };
+        let pieces = withins.into_iter().zip(counts).map(|(within, n_assets)| Piece {
+            within,
+            n_assets,
+            search_ms: piece.search_ms,
+            n_cuts: piece.n_cuts + 1,
+        });
+        Ok(Attempt::Cut(pieces.collect()))
+    }
+
+    /// Counts of `pieces`, if together they lie between two counts of `whole`, one before and one
+    /// after.
+    async fn checked(&self, whole: &Within, pieces: &[Within]) -> Result<Option<Vec<u64>>> {
+        for _ in 0..CHECKS_MAX {
+            let before = self.count(whole).await?;
+            let Some(counts) = self.counted(pieces).await? else { return Ok(None) };
+            let after = self.count(whole).await?;
+            let sum: u64 = counts.iter().sum();
+            if (before.min(after)..=before.max(after)).contains(&sum) {
+                return Ok(Some(counts));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Counts of `pieces`. `None`: the service does not understand one of them.
+    async fn counted(&self, pieces: &[Within]) -> Result<Option<Vec<u64>>> {
+        match future::try_join_all(pieces.iter().map(|within| self.count(within))).await {
+            Ok(counts) => Ok(Some(counts)),
+            Err(err) if err.kind() == Kind::BadRequest => {
+                debug!("A range is cut another way: {err}");
+                Ok(None)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    async fn count(&self, within: &Within) -> Result<u64> {
+        self.source.count(&query(self.request, self.kind, within)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::export::source::{Page, Query};
+    use crate::model::asset::AssetKind;
+    use crate::model::request::{Compression, Dataset, Format};
+
+    /// An asset, as far as cuts can tell.
+    #[derive(Debug, Clone)]
+    struct Known {
+        created_ms: Option<i64>,
+        name: String,
+    }
+
+    /// How a service reads conditions otherwise than they are meant.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Quirk {
+        None,
+        /// It does not know `createdAt empty`.
+        NoEmpty,
+        /// It keeps microseconds: what was created within a cut's last millisecond is in neither half.
+        Finer,
+        /// It knows no creation time at all.
+        NoTime,
+        /// It knows neither creation time nor names.
+        Nothing,
+    }
+
+    struct Inventory {
+        assets: Vec<Known>,
+        quirk: Quirk,
+        /// Assets are added after so many counts.
+        grows_after: u32,
+        n_counts: AtomicU32,
+    }
+
+    impl Inventory {
+        fn matches(&self, asset: &Known, within: &Within) -> bool {
+            let ms = |at: Option<Timestamp>| at.map(Timestamp::unix_ms);
+            let from = ms(within.created_from).unwrap_or(i64::MIN);
+            let before = ms(within.created_before).unwrap_or(i64::MAX);
+            let is_bounded = within.created_from.is_some() || within.created_before.is_some();
+            let is_within = match asset.created_ms {
+                None => !is_bounded,
+                Some(at) => {
+                    let is_lost = self.quirk == Quirk::Finer && at == before - 1;
+                    !within.is_undated && (from..before).contains(&at) && !is_lost
+                }
+            };
+            let begins = |prefix: &String| asset.name.starts_with(prefix.as_str());
+            is_within
+                && within.name_prefix.as_ref().is_none_or(begins)
+                && !within.names_excluded.iter().any(begins)
+        }
+
+        fn matching(&self, within: &Within) -> Vec<usize> {
+            let all = self.assets.iter().enumerate();
+            all.filter(|(_, asset)| self.matches(asset, within)).map(|(n, _)| n).collect()
+        }
+    }
+
+    #[async_trait]
+    impl Source for Inventory {
+        async fn count(&self, query: &Query) -> Result<u64> {
+            let Within { created_from, created_before, is_undated, name_prefix, names_excluded } =
+                &query.within;
+            let by_time = created_from.is_some() || created_before.is_some() || *is_undated;
+            let by_name = name_prefix.is_some() || !names_excluded.is_empty();
+            let is_refused = match self.quirk {
+                Quirk::None | Quirk::Finer => false,
+                Quirk::NoEmpty => *is_undated,
+                Quirk::NoTime => by_time,
+                Quirk::Nothing => by_time || by_name,
+            };
+            if is_refused {
+                return Err(crate::error::Error::new(Kind::BadRequest, "count assets"));
+            }
+            let n_counts = self.n_counts.fetch_add(1, Ordering::SeqCst);
+            let n_new = u64::from(n_counts >= self.grows_after && query.within.is_all());
+            Ok(self.matching(&query.within).len() as u64 + n_new)
+        }
+
+        async fn page(&self, _query: &Query, _cursor: Option<&str>, _size: u32) -> Result<Page> {
+            unreachable!("planning only counts")
+        }
+    }
+
+    fn request() -> Request {
+        Request {
+            datasets: vec![Dataset::Assets],
+            filter: String::new(),
+            kinds: AssetKind::ALL.to_vec(),
+            format: Format::Ndjson,
+            compression: Compression::None,
+            columns: Vec::new(),
+            max_assets: None,
+        }
+    }
+
+    /// An inventory made up by `seed`: bursts, old and future times, missing times, long names.
+    fn inventory(seed: u64, quirk: Quirk) -> Inventory {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let n_assets = random.usize(0..600);
+        let bursts: Vec<i64> =
+            (0..3).map(|_| random.i64(1_600_000_000_000..1_700_000_000_000)).collect();
+        let grows_after = if random.bool() { random.u32(0..20) } else { u32::MAX };
+        let assets = (0..n_assets).map(|_| {
+            let created_ms = match random.u32(0..10) {
+                0 if random.bool() => None,
+                0 => Some(random.i64(-10_000_000_000..4_000_000_000_000)),
+                1..=4 => Some(bursts[random.usize(0..3)]),
+                _ => Some(random.i64(1_500_000_000_000..1_760_000_000_000)),
+            };
+            let letters = ["a", "b", "www.", "x-", "1", "ü", "Z", "https://"];
+            let name = (0..random.usize(0..6)).map(|_| letters[random.usize(0..8)]).collect();
+            Known { created_ms, name }
+        });
+        Inventory { assets: assets.collect(), quirk, grows_after, n_counts: AtomicU32::new(0) }
+    }
+
+    async fn ranges(inventory: &Inventory, assets_max: u64) -> Vec<(Within, u64)> {
+        let now = Timestamp::parse("2026-11-22T06:00:00Z").expect("a date");
+        let kind = KindCut::Only(AssetKind::Host);
+        let n_assets = inventory.assets.len() as u64;
+        cut(inventory, &request(), kind, n_assets, assets_max, now).await.expect("cut")
+    }
+
+    /// Repeat one case with `SEED=17`.
+    #[tokio::test]
+    async fn ranges_are_disjoint_and_cover_everything_whatever_the_service_understands() {
+        let seeds = match std::env::var("SEED") {
+            Ok(seed) => {
+                let seed = seed.parse().expect("a number");
+                seed..seed + 1
+            }
+            Err(_) => 0..400,
+        };
+        for seed in seeds {
+            use Quirk::{Finer, NoEmpty, NoTime, None, Nothing};
+            for quirk in [None, NoEmpty, Finer, NoTime, Nothing] {
+                let inventory = inventory(seed, quirk);
+                let assets_max = 50;
+                let mut found: Vec<usize> = Vec::new();
+                for (within, _) in ranges(&inventory, assets_max).await {
+                    found.extend(inventory.matching(&within));
+                }
+                found.sort_unstable();
+                let all: Vec<usize> = (0..inventory.assets.len()).collect();
+                assert_eq!(found, all, "SEED={seed} {quirk:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn ranges_are_small_enough_where_times_differ() {
+        let assets = (0..10_000_i64)
+            .map(|n| Known { created_ms: Some(1_600_000_000_000 + n * n), name: "a".to_owned() });
+        let assets: Vec<Known> = assets.collect();
+        let n_counts = AtomicU32::new(0);
+        let inventory = Inventory { assets, quirk: Quirk::None, grows_after: u32::MAX, n_counts };
+        let found = ranges(&inventory, 500).await;
+        assert!(found.iter().all(|(_, n_assets)| *n_assets <= 500));
+        assert!((20..=60).contains(&found.len()), "{} ranges", found.len());
+        let n_counts = inventory.n_counts.load(Ordering::SeqCst);
+        assert!(n_counts < 10 * 60, "{n_counts} requests");
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_equal_times_is_cut_by_name_and_stays_whole_where_names_are_equal_too() {
+        let burst = |name: &dyn Fn(u32) -> String| {
+            let at = Some(1_600_000_000_000);
+            let assets = (0..1000).map(|n| Known { created_ms: at, name: name(n) }).collect();
+            let n_counts = AtomicU32::new(0);
+            Inventory { assets, quirk: Quirk::None, grows_after: u32::MAX, n_counts }
+        };
+        let found = ranges(&burst(&|n| format!("host-{n:04}")), 100).await;
+        assert!(found.iter().all(|(_, n_assets)| *n_assets <= 100), "{found:?}");
+        let found = ranges(&burst(&|_| "same".to_owned()), 100).await;
+        assert!(found.iter().any(|(_, n_assets)| *n_assets == 1000), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_small_is_not_cut_and_not_asked_about() {
+        let inventory = inventory(3, Quirk::None);
+        let found = ranges(&inventory, 10_000).await;
+        assert_eq!(found, [(Within::default(), inventory.assets.len() as u64)]);
+        assert_eq!(inventory.n_counts.load(Ordering::SeqCst), 0);
+    }
+}
