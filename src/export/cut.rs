@@ -1,6 +1,6 @@
 //! Cuts a kind with many assets into ranges that are small enough to read again.
 //!
-//! `halve by creation time -> where that ends, by the first letters of the name -> small enough`
+//! `cut by creation time -> where that ends, by the first letters of the name -> small enough`
 //!
 //! Creation time and name never change for an asset, so ranges stay disjoint while the inventory
 //! moves. How the service reads a condition is not taken on trust: a cut is used only if its pieces
@@ -27,8 +27,15 @@ use crate::model::request::Request;
 /// between two counts does not do so twice.
 const CHECKS_MAX: u32 = 2;
 
-/// Most cuts on the way to one range. Thirty years are halved to a millisecond in forty.
+/// Spans that a cut by creation time makes. So many requests are on their way at once by default.
+const SPANS: i64 = 8;
+
+/// Most cuts on the way to one range. Thirty years are cut to a millisecond in fourteen.
 const CUTS_MAX: u32 = 64;
+
+/// How names of assets usually begin, the longest first: a beginning that all share need not be found
+/// character by character.
+const USUAL_BEGINNINGS: [&str; 4] = ["https://www.", "https://", "http://", "www."];
 
 /// Most ranges of one kind. Beyond that they are not cut any further.
 pub const RANGES_MAX: usize = 20_000;
@@ -80,7 +87,7 @@ pub(super) async fn cut(
         search_ms: (SEARCH_FROM_MS, now.unix_ms() + 1),
         n_cuts: 0,
     };
-    let cutter = Cutter { source, request, kind };
+    let cutter = Cutter { source, request, kind, assets_max };
     let mut ranges = Vec::new();
     let mut open = vec![whole];
     while !open.is_empty() {
@@ -108,6 +115,7 @@ struct Cutter<'a> {
     source: &'a dyn Source,
     request: &'a Request,
     kind: KindCut,
+    assets_max: u64,
 }
 
 impl Cutter<'_> {
@@ -127,23 +135,40 @@ impl Cutter<'_> {
         }
     }
 
-    /// Halves `piece` in the middle of where creation times are looked for.
+    /// Cuts where creation times are looked for into [`SPANS`] spans of equal length, and puts together
+    /// again what is small.
     async fn by_time(&self, piece: &Piece) -> Result<Attempt> {
         let (from_ms, before_ms) = piece.search_ms;
-        let middle_ms = from_ms + (before_ms - from_ms) / 2;
-        let Some(middle) = Timestamp::from_unix_ms(middle_ms) else { return Ok(Attempt::Refused) };
-        let older = Within { created_before: Some(middle), ..piece.within.clone() };
-        let newer = Within { created_from: Some(middle), ..piece.within.clone() };
-        let undated = Within { is_undated: true, ..Within::default() };
-        let mut withins = vec![older, newer];
+        let width_ms = ((before_ms - from_ms + SPANS - 1) / SPANS).max(1);
+        let edges_ms: Vec<i64> = (1..SPANS)
+            .map(|n| from_ms + n * width_ms)
+            .take_while(|edge_ms| *edge_ms < before_ms)
+            .collect();
+        let edges: Option<Vec<Timestamp>> =
+            edges_ms.iter().map(|edge_ms| Timestamp::from_unix_ms(*edge_ms)).collect();
+        let Some(edges) = edges else { return Ok(Attempt::Refused) };
+        let Within { created_from, created_before, .. } = piece.within;
+        let from = std::iter::once(created_from).chain(edges.iter().copied().map(Some));
+        let before = edges.iter().copied().map(Some).chain(std::iter::once(created_before));
+        let mut withins: Vec<Within> = from
+            .zip(before)
+            .map(|(created_from, created_before)| Within {
+                created_from,
+                created_before,
+                ..Within::default()
+            })
+            .collect();
+        let n_spans = withins.len();
         let mut counts = self.checked(&piece.within, &withins).await?;
-        if counts.is_none() && piece.within == Within::default() {
+        if counts.is_none() && piece.within.is_all() {
             // Assets may lack a creation date.
-            withins.push(undated);
+            withins.push(Within { is_undated: true, ..Within::default() });
             counts = self.checked(&piece.within, &withins).await?;
         }
         let Some(counts) = counts else { return Ok(Attempt::Refused) };
-        let searches = [(from_ms, middle_ms), (middle_ms, before_ms), piece.search_ms];
+        let starts_ms = std::iter::once(from_ms).chain(edges_ms.iter().copied());
+        let ends_ms = edges_ms.iter().copied().chain(std::iter::once(before_ms));
+        let searches = starts_ms.zip(ends_ms).chain(std::iter::once(piece.search_ms));
         let mut pieces: Vec<Piece> = withins
             .into_iter()
             .zip(counts)
@@ -155,21 +180,56 @@ impl Cutter<'_> {
                 n_cuts: piece.n_cuts + 1,
             })
             .collect();
-        if let [older, newer] = &mut pieces[..] {
-            // A half that is empty stays with the other.
-            let full = match (older.n_assets, newer.n_assets) {
-                (0, _) => newer,
-                (_, 0) => older,
-                _ => return Ok(Attempt::Cut(pieces)),
-            };
-            return Ok(Attempt::Cut(vec![Piece { within: piece.within.clone(), ..full.clone() }]));
-        }
+        let undated = pieces.split_off(n_spans);
+        let joined = self.joined(pieces.clone());
+        // A range that is open at both ends would hold what is undated too.
+        let mut pieces = if joined.len() == 1 && !undated.is_empty() { pieces } else { joined };
+        pieces.extend(undated);
         Ok(Attempt::Cut(pieces))
+    }
+
+    /// `spans`, which follow one another, put together where that is small enough. One that is empty
+    /// goes with its neighbour.
+    fn joined(&self, spans: Vec<Piece>) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for span in spans {
+            match pieces.last_mut() {
+                Some(last)
+                    if last.n_assets == 0
+                        || span.n_assets == 0
+                        || last.n_assets + span.n_assets <= self.assets_max =>
+                {
+                    last.within.created_before = span.within.created_before;
+                    last.n_assets += span.n_assets;
+                    if span.n_assets > 0 {
+                        last.search_ms = span.search_ms;
+                    }
+                }
+                _ => pieces.push(span),
+            }
+        }
+        pieces
+    }
+
+    /// The beginning that all names of `piece` share, of those that are usual.
+    async fn common_beginning(&self, piece: &Piece) -> Result<Option<&'static str>> {
+        let with = |prefix: &&str| Within {
+            name_prefix: Some((*prefix).to_owned()),
+            ..piece.within.clone()
+        };
+        let withins: Vec<Within> = USUAL_BEGINNINGS.iter().map(with).collect();
+        let counts = self.counted(&withins).await?.unwrap_or_default();
+        let mut shared = USUAL_BEGINNINGS.iter().zip(counts);
+        let all = shared.find(|(_, n_assets)| *n_assets == piece.n_assets);
+        Ok(all.map(|(beginning, _)| *beginning))
     }
 
     /// Cuts `piece` by the next character of its names; what begins with another one stays together.
     async fn by_name(&self, piece: &Piece) -> Result<Attempt> {
-        let begin = piece.within.name_prefix.clone().unwrap_or_default();
+        let begin = match &piece.within.name_prefix {
+            Some(prefix) => prefix.clone(),
+            None => self.common_beginning(piece).await?.unwrap_or_default().to_owned(),
+        };
         if !piece.within.names_excluded.is_empty() || begin.len() >= PREFIX_CHARS_MAX {
             return Ok(Attempt::Refused);
         }
