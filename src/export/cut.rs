@@ -297,7 +297,6 @@ mod tests {
     use super::*;
     use crate::export::source::{Page, Query};
     use crate::model::asset::AssetKind;
-    use crate::model::request::{Compression, Dataset, Format};
 
     /// An asset, as far as cuts can tell.
     #[derive(Debug, Clone)]
@@ -379,18 +378,6 @@ mod tests {
         }
     }
 
-    fn request() -> Request {
-        Request {
-            datasets: vec![Dataset::Assets],
-            filter: String::new(),
-            kinds: AssetKind::ALL.to_vec(),
-            format: Format::Ndjson,
-            compression: Compression::None,
-            columns: Vec::new(),
-            max_assets: None,
-        }
-    }
-
     /// An inventory made up by `seed`: bursts, old and future times, missing times, long names.
     fn inventory(seed: u64, quirk: Quirk) -> Inventory {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -416,7 +403,7 @@ mod tests {
         let now = Timestamp::parse("2026-11-22T06:00:00Z").expect("a date");
         let kind = KindCut::Only(AssetKind::Host);
         let n_assets = inventory.assets.len() as u64;
-        cut(inventory, &request(), kind, n_assets, assets_max, now).await.expect("cut")
+        cut(inventory, &Request::everything(), kind, n_assets, assets_max, now).await.expect("cut")
     }
 
     /// Repeat one case with `SEED=17`.

@@ -149,9 +149,9 @@ mod tests {
     use super::*;
     use crate::export::plan::whole;
     use crate::export::source::Asset;
-    use crate::model::asset::{AssetKind, KindCut};
+    use crate::model::asset::KindCut;
     use crate::model::plan::Within;
-    use crate::model::request::{Compression, Dataset, Format, Request};
+    use crate::model::request::Request;
 
     /// Serves pages of ids by cursor: page n is behind cursor "n", the first behind `None`.
     struct Script {
@@ -184,18 +184,6 @@ mod tests {
         }
     }
 
-    fn any() -> Query {
-        whole(&Request {
-            datasets: vec![Dataset::Assets],
-            filter: String::new(),
-            kinds: AssetKind::ALL.to_vec(),
-            format: Format::Ndjson,
-            compression: Compression::None,
-            columns: Vec::new(),
-            max_assets: None,
-        })
-    }
-
     async fn read_script(
         pages: Vec<(Vec<u64>, Option<&'static str>)>,
         quota: Option<u64>,
@@ -204,7 +192,7 @@ mod tests {
         let mut counter = Counter::default();
         let range =
             Range { id: 0, kind: KindCut::Other, within: Within::default(), expected: 5, quota };
-        let tally = read(&script, &any(), 100, &range, &mut counter).await;
+        let tally = read(&script, &whole(&Request::everything()), 100, &range, &mut counter).await;
         let asked = *script.asked.lock().expect("not poisoned");
         (tally, counter.0, asked)
     }

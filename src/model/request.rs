@@ -88,6 +88,22 @@ pub struct Request {
     pub max_assets: Option<u64>,
 }
 
+#[cfg(test)]
+impl Request {
+    /// A request for everything there is, for tests.
+    pub(crate) fn everything() -> Self {
+        Self {
+            datasets: vec![Dataset::Assets],
+            filter: String::new(),
+            kinds: AssetKind::ALL.to_vec(),
+            format: Format::Ndjson,
+            compression: Compression::None,
+            columns: Vec::new(),
+            max_assets: None,
+        }
+    }
+}
+
 impl Request {
     /// Whether every kind is asked for, those that are new included.
     pub fn wants_all_kinds(&self) -> bool {

@@ -140,10 +140,13 @@ impl Identity {
                 Developer::new(tenant_id.as_deref()).map(|credential| Arc::new(credential) as _)
             }
         };
-        credential.map_err(|_| {
-            Error::new(Kind::Config, "set up a credential")
-                .because("this platform or these ids are not supported")
-                .advise("check EASM_CREDENTIAL, EASM_TENANT_ID and EASM_CLIENT_ID")
+        credential.map_err(|err| {
+            // A failure of ours says itself what to do.
+            egress::from_azure(&self.authority, &err).unwrap_or_else(|| {
+                Error::new(Kind::Config, "set up a credential")
+                    .because("this platform or these ids are not supported")
+                    .advise("check EASM_CREDENTIAL, EASM_TENANT_ID and EASM_CLIENT_ID")
+            })
         })
     }
 

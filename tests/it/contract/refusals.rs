@@ -73,11 +73,14 @@ async fn a_file_of_certificates_that_cannot_be_used_is_refused_by_the_settings_n
     let world = world(10).await;
     let garbage = world.folder.path().join("garbage.pem");
     std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nnone\n").unwrap();
-    for file in ["/nonexistent.pem", garbage.to_str().unwrap()] {
-        let mut command = signing_in(&world, SignIn::ClientSecret, &["export"]);
-        command.env("SSL_CERT_FILE", file);
-        let done = finish(command).await;
-        assert!(done.error_line().contains("SSL_CERT_FILE"), "{file}: {}", done.stderr);
+    for sign_in in [SignIn::ClientSecret, SignIn::Federated, SignIn::WorkloadIdentity] {
+        for file in ["/nonexistent.pem", garbage.to_str().unwrap()] {
+            let mut command = signing_in(&world, sign_in, &["export"]);
+            command.env("SSL_CERT_FILE", file);
+            let done = finish(command).await;
+            let case = format!("{sign_in:?} {file}");
+            assert!(done.error_line().contains("SSL_CERT_FILE"), "{case}: {}", done.stderr);
+        }
     }
 }
 
