@@ -155,3 +155,34 @@ async fn joined<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
 fn internal(reason: String) -> Error {
     Error::new(Kind::Internal, "encode a page").because(reason).advise("please report this")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_is_given_up_ends_the_pages_in_work() {
+        let held = Arc::new(());
+        let page = |held: Arc<()>, before: Option<Task<()>>| {
+            Task::spawn(async move {
+                let _held = held;
+                if let Some(before) = before {
+                    before.joined().await?;
+                }
+                std::future::pending::<Result<()>>().await
+            })
+        };
+        let first = page(Arc::clone(&held), None);
+        let last = page(Arc::clone(&held), Some(first));
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&held), 3);
+        drop(last);
+        // The last ends, and with it the one that it waits for.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+}
