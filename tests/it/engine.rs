@@ -1,5 +1,6 @@
 //! The engine alone, against sources and stores that misbehave on purpose.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use easm_export::store::folder::FolderStore;
 use easm_export::store::memory::Memory;
 use easm_export::store::remote::Remote;
 use easm_export::store::service::{Committal, Condition, Head, Listing, Service, Stamp};
-use easm_export::store::{PartWriter, Store, Tag};
+use easm_export::store::{PartReader, PartWriter, Store, Tag};
 
 /// Hosts, one a page. Of the first `n_short` readings each leaves out one asset.
 struct Hosts {
@@ -256,6 +257,10 @@ impl Store for Failing {
         self.inner.name()
     }
 
+    fn url(&self, path: &str) -> String {
+        self.inner.url(path)
+    }
+
     async fn check(&self) -> Result<()> {
         self.inner.check().await
     }
@@ -271,6 +276,14 @@ impl Store for Failing {
 
     async fn replace(&self, path: &str, content: Bytes, tag: &Tag) -> Result<Tag> {
         self.meet(path, self.inner.replace(path, content, tag)).await
+    }
+
+    async fn remove(&self, path: &str, tag: &Tag) -> Result<()> {
+        self.meet(path, self.inner.remove(path, tag)).await
+    }
+
+    async fn open(&self, path: &str) -> Result<Option<Box<dyn PartReader>>> {
+        self.inner.open(path).await
     }
 
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
@@ -340,6 +353,10 @@ impl Service for NoAnswer {
         self.0.name()
     }
 
+    fn url(&self, path: &str) -> String {
+        self.0.url(path)
+    }
+
     async fn check(&self) -> Result<()> {
         self.0.check().await
     }
@@ -356,12 +373,16 @@ impl Service for NoAnswer {
         Self::lose(path, self.0.get(path).await)
     }
 
+    async fn get_range(&self, path: &str, range: Range<u64>, tag: &Tag) -> Result<Bytes> {
+        Self::lose(path, self.0.get_range(path, range, tag).await)
+    }
+
     async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
         self.0.list(prefix, next).await
     }
 
-    async fn delete(&self, path: &str) -> Result<()> {
-        self.0.delete(path).await
+    async fn delete(&self, path: &str, tag: Option<&Tag>) -> Result<()> {
+        self.0.delete(path, tag).await
     }
 
     async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()> {
