@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::books::Books;
 use super::care::{Eagerness, look_after};
@@ -190,7 +191,10 @@ pub async fn to_end(
     let mut next_look = Some(Instant::now());
     let mut follows = false;
     let mut silence = Silence::default();
-    report_begun(world, &books, id).await?;
+    if let Err(err) = report_begun(world, &books, id).await {
+        // That a bar begins at nothing is no reason to end.
+        debug!("Could not see how far run {id} has come: {err}");
+    }
     loop {
         let is_idle = driver.steps.is_empty();
         let look_at = next_look.or_else(|| is_idle.then(|| Instant::now() + LOOK_PAUSE));

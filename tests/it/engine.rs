@@ -344,9 +344,11 @@ async fn whatever_write_fails_no_manifest_speaks_of_what_is_not_there() {
     }
 }
 
-/// A store to which the manifest gets through, while the first answers about it are lost.
+/// A store to which the manifest gets through, while the answers about it are lost for some time.
+#[derive(Default)]
 struct NoAnswer {
     inner: Memory,
+    n_written: AtomicU64,
     n_lost: AtomicU64,
 }
 
@@ -355,7 +357,9 @@ const LOST: u64 = 20;
 
 impl NoAnswer {
     fn lose<T>(&self, path: &str, answer: Result<T>) -> Result<T> {
-        match path.ends_with("manifest.json") && self.n_lost.fetch_add(1, Ordering::SeqCst) < LOST {
+        let is_struck =
+            path.ends_with("manifest.json") && self.n_written.load(Ordering::SeqCst) > 0;
+        match is_struck && self.n_lost.fetch_add(1, Ordering::SeqCst) < LOST {
             true => Err(Error::new(Kind::Unavailable { retry_after: None }, "write")),
             false => answer,
         }
@@ -377,6 +381,7 @@ impl Service for NoAnswer {
     }
 
     async fn put(&self, path: &str, content: Bytes, on: &Condition, stamp: &Stamp) -> Result<Tag> {
+        self.n_written.fetch_add(u64::from(path.ends_with("manifest.json")), Ordering::SeqCst);
         self.lose(path, self.inner.put(path, content, on, stamp).await)
     }
 
@@ -410,7 +415,7 @@ impl Service for NoAnswer {
 }
 
 /// A clock that goes with the runtime's, which a test lets pass without waiting.
-struct Virtual(tokio::time::Instant);
+struct Virtual(Instant);
 
 impl Clock for Virtual {
     fn now(&self) -> Timestamp {
@@ -434,7 +439,7 @@ impl Observer for Waits {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_of_whose_manifest_nothing_is_known_goes_on_until_it_is() {
-    let service = Arc::new(NoAnswer { inner: Memory::default(), n_lost: AtomicU64::new(0) });
+    let service = Arc::new(NoAnswer::default());
     let retry = RetryPolicy { tries_max: 3, ..RetryPolicy::default() };
     let store = Remote::new(Arc::clone(&service) as Arc<dyn Service>, retry);
     let (source, clock) = (Arc::new(Hosts::new(10, 0)), Arc::new(Virtual(Instant::now())));
