@@ -14,6 +14,7 @@ mod logs;
 mod proxy;
 mod retry;
 mod sign_in;
+mod steps;
 mod store;
 mod support;
 mod tidy;
