@@ -15,5 +15,6 @@ mod proxy;
 mod retry;
 mod sign_in;
 mod store;
+mod store_requests;
 mod support;
 mod tidy;
