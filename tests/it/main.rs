@@ -16,5 +16,6 @@ mod retry;
 mod sign_in;
 mod steps;
 mod store;
+mod store_requests;
 mod support;
 mod tidy;
