@@ -95,14 +95,11 @@ pub(super) async fn shard(
             Ending::Failed(err) => return Err(err),
         };
         let got_further = claim.got_further();
-        let ending = match ending {
-            CarryEnding::SliceOver if !got_further && !slice.is_stopped() => {
-                CarryEnding::PutOff(out_of_time())
-            }
-            ending => ending,
-        };
+        let is_too_slow =
+            matches!(ending, CarryEnding::SliceOver) && !got_further && !slice.is_stopped();
+        let ending = if is_too_slow { CarryEnding::PutOff(out_of_time()) } else { ending };
         if let CarryEnding::PutOff(_) = &ending {
-            claim.put_off().await?;
+            claim.put_off(is_too_slow).await?;
         }
         return Ok(Carried { ending, got_further });
     }

@@ -154,7 +154,6 @@ impl<'a> Claim<'a> {
         progress.parts.extend(file);
         progress.duplicates_dropped = reading.duplicates;
         progress.bookmark = bookmark;
-        self.checkpoint.progressed_at = Some(at);
         self.save_further().await
     }
 
@@ -176,7 +175,6 @@ impl<'a> Claim<'a> {
         progress.bookmark = None;
         progress.is_done = true;
         self.checkpoint.is_done = is_last;
-        self.checkpoint.progressed_at = Some(self.books.now());
         self.save_further().await
     }
 
@@ -196,16 +194,18 @@ impl<'a> Claim<'a> {
         if futile.is_enough(now) { Err(stuck(shard, futile)) } else { Ok(futile.attempts) }
     }
 
-    /// Saves that the take-up ended in being put off, which does not count as an attempt.
+    /// Saves that the take-up ended in being put off, which does not count as an attempt. `shrinks`:
+    /// it was too much at once, so the next step is smaller all the same.
     ///
     /// # Errors
     /// As [`Claim::count`].
-    pub async fn put_off(&mut self) -> Result<()> {
+    pub async fn put_off(&mut self, shrinks: bool) -> Result<()> {
         if self.got_further {
             return Ok(());
         }
         let futile = &mut self.checkpoint.futile;
         futile.attempts = futile.attempts.saturating_sub(1);
+        futile.shrinks = futile.shrinks.saturating_sub(u32::from(!shrinks));
         futile.since = futile.since.filter(|_| futile.attempts > 0);
         self.save().await
     }
@@ -216,6 +216,8 @@ impl<'a> Claim<'a> {
         if reach > futile.furthest {
             let resumes = futile.resumes;
             *futile = Futile { furthest: reach, resumes, ..Futile::default() };
+            // A range that starts again and again saves parts too, and gets nowhere.
+            self.checkpoint.progressed_at = Some(self.books.now());
             self.got_further = true;
         }
         self.save().await

@@ -32,8 +32,8 @@ const BEGIN_TRIES_MAX: u32 = 20;
 /// Longest time in which an interrupted run saves what it has.
 const LAST_SAVE_SECONDS_MAX: u64 = 10;
 
-/// Between two looks at a run on which there is nothing to do now.
-const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks at a run that others work on, or that waits: it may be cancelled meanwhile.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Opens a run, or joins the one that is in work for an equal request. One that has waited for too long
 /// is ended instead. Gives its id, and whether it was joined.

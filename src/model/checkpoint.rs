@@ -64,8 +64,8 @@ pub struct Futile {
     pub attempts: u32,
     /// Since when.
     pub since: Option<Timestamp>,
-    /// How often it was taken up without getting further, whatever that ended in: so much smaller is
-    /// the next step.
+    /// How often the next step is halved: once for every attempt, and when no page came in the time
+    /// there was.
     pub shrinks: u32,
     /// The furthest it ever came, in assets and ranges.
     pub furthest: u64,
@@ -113,7 +113,7 @@ pub struct Checkpoint {
     pub is_done: bool,
     /// When this was saved.
     pub updated_at: Timestamp,
-    /// When a part or the end of a range was last counted.
+    /// When a part or the end of a range was last counted that was further than ever before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progressed_at: Option<Timestamp>,
     /// Attempts that came to nothing.

@@ -170,20 +170,26 @@ pub struct RunDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
     /// How often in a row it was put off.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub pauses: u32,
     /// When maintenance last gave its work out again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requeued_at: Option<Timestamp>,
     /// How often maintenance did so since something was last saved.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub requeues: u32,
     /// When it was last resumed by `--resume`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
     /// How often it was resumed. Counts of futile attempts start anew with each.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub resumes: u32,
+}
+
+/// Whether a count can be left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ async fn the_run_and_latest_have_the_members_of_the_contract() {
     let manifest = export(&world, &[], &[]).await;
     let run_id = manifest["runId"].as_str().unwrap();
     let path = format!("contoso/runs/{run_id}/manifest.json");
-    let run: Value = world.document(&format!("contoso/runs/{run_id}/run.json"));
+    let mut run: Value = world.document(&format!("contoso/runs/{run_id}/run.json"));
     let shape = json!({
         "schemaVersion": 1, "runId": "run id", "target": "", "trigger": "", "slot": null,
         "request": {"datasets": [""], "filter": "", "kinds": [""], "format": "", "compression": "", "columns": [""]},
@@ -160,6 +160,8 @@ async fn the_run_and_latest_have_the_members_of_the_contract() {
         "progress": {"expected": 0, "exported": 0, "shardsTotal": 0, "shardsDone": 0},
         "manifest": "", "error": null,
     });
+    // What the program keeps for itself besides.
+    assert_eq!(run.as_object_mut().unwrap().remove("publishes"), Some(json!(true)));
     assert_shape(&run, &shape, "run");
     assert_eq!([&run["status"], &run["manifest"]], [&json!("complete"), &json!(path)]);
     assert_eq!([&run["progress"]["expected"], &run["progress"]["exported"]], [60, 60]);
@@ -191,7 +193,7 @@ async fn every_file_lies_where_the_layout_says_and_ends_as_it_is_compressed() {
         for path in world.files() {
             let parts: Vec<&str> = path.split('/').collect();
             let good = match parts.as_slice() {
-                ["contoso", "latest.json"] => true,
+                ["contoso", "latest.json" | "history.json"] => true,
                 ["contoso", "runs", run, "run.json" | "plan.json" | "manifest.json"] => *run == id,
                 ["contoso", "runs", run, "checkpoints", shard] => {
                     *run == id && shard.strip_suffix(".json").unwrap().parse::<u32>().is_ok()

@@ -73,9 +73,9 @@ impl Source for Hosts {
     }
 
     async fn page(&self, _query: &Query, cursor: Option<&str>, size: u32) -> Result<Page> {
-        tokio::time::sleep(Duration::from_secs(1)).await;
         let n_request = self.n_pages.fetch_add(1, Ordering::SeqCst) + 1;
         self.sizes.lock().unwrap().push(size);
+        tokio::time::sleep(Duration::from_secs(1)).await;
         if let Some(err) = (self.meets.lock().unwrap())(n_request, cursor) {
             return Err(err);
         }

@@ -193,6 +193,30 @@ pub async fn finish(mut command: Command) -> Done {
         .into()
 }
 
+/// The line of stderr with which `command` says that it waits; then it is interrupted, and ends.
+pub async fn waiting_line(mut command: Command) -> String {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let mut child = command.spawn().unwrap();
+    let pid = child.id().unwrap().to_string();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let limit = Duration::from_secs(COMMAND_SECONDS_MAX);
+    let waits = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("Waiting until") {
+                return line;
+            }
+        }
+        panic!("it ended without having waited")
+    };
+    let line = tokio::time::timeout(limit, waits).await.expect("it waits at some time");
+    let kill = std::process::Command::new("kill").args(["-s", "INT", &pid]).status();
+    assert!(kill.unwrap().success());
+    let ended =
+        tokio::time::timeout(limit, child.wait()).await.expect("it ends when it is told to");
+    assert_eq!(ended.unwrap().code(), Some(130));
+    line
+}
+
 pub fn gunzip(stored: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     flate2::read::MultiGzDecoder::new(stored).read_to_end(&mut text).unwrap();

@@ -34,7 +34,7 @@ fn deaths() -> [(&'static str, Vec<ScriptedFault>); 2] {
     let lost = scripted("/manifest.json", 0, 1, ProxyFault::CutAfter);
     let mut after_lost = hang("/manifest.json", 0);
     // What follows an answer that is lost is a look, or the same once more.
-    after_lost.method = Method::GET;
+    after_lost.method = Method::HEAD;
     [
         ("before latest.json", vec![hang("/latest.json", 0)]),
         ("before the answer", vec![lost, after_lost, hang("/manifest.json", 1)]),

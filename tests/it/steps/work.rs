@@ -42,7 +42,7 @@ async fn a_slice_that_is_too_short_for_a_page_makes_the_next_step_smaller() {
         message = only(place.step(&message, MINUTE).await);
     }
     let sizes = place.source.sizes.lock().unwrap().clone();
-    assert_eq!(sizes[..1], [1], "ten, halved three times: {sizes:?}");
+    assert_eq!(sizes[..4], [10, 5, 2, 1], "halved each time: {sizes:?}");
     assert_eq!(sizes.last(), Some(&10), "and whole again once something came");
 }
 
@@ -147,13 +147,13 @@ async fn a_planning_that_does_not_fit_into_a_slice_goes_on_where_it_was() {
     while message.r#do == Do::Plan {
         n_slices += 1;
         assert!(n_slices < 100, "planning never ends");
-        match place.step(&message, Duration::from_secs(20)).await {
+        match place.step(&message, Duration::from_secs(4)).await {
             After::Go(mut messages) => message = messages.remove(0),
             After::PutOff { .. } => tokio::time::sleep(31 * MINUTE).await,
             other => panic!("{other:?}"),
         }
     }
-    assert!(n_slices > 3, "{n_slices}");
+    assert!(n_slices >= 3, "{n_slices}");
     let plan = place.books.plan(&id).await.unwrap().unwrap();
     assert_eq!(plan.ranges().map(|range| range.expected).sum::<u64>(), Dated::N_ASSETS);
     assert!(plan.ranges().all(|range| range.expected <= 50));
