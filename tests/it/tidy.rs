@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("azure", &["clock", "config", "error", "export", "json", "model", "net", "secret"]),
     ("sim", &[]),
     ("app", &["azure", "clock", "config", "error", "export", "model", "net", "store"]),
-    ("cli", &["app", "config", "error", "export", "model", "sim", "store", "telemetry"]),
+    ("cli", &["app", "clock", "config", "error", "export", "model", "sim", "store", "telemetry"]),
     ("lib", &[]),
     ("main", &[]),
 ];

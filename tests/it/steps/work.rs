@@ -134,7 +134,7 @@ async fn a_run_that_is_cancelled_stops_at_its_next_part() {
 async fn a_planning_that_does_not_fit_into_a_slice_goes_on_where_it_was() {
     let mut place = Place::new(0);
     place.job.range_assets_max = 50;
-    let cutting = Arc::new(Dated::default());
+    let cutting = Arc::new(Dated);
     place.world = World::new(
         Arc::clone(&cutting) as _,
         Arc::clone(&place.world.store),
@@ -160,7 +160,6 @@ async fn a_planning_that_does_not_fit_into_a_slice_goes_on_where_it_was() {
 }
 
 /// Hosts created one a day, which can be counted by creation time, a second each.
-#[derive(Default)]
 struct Dated;
 
 impl Dated {
