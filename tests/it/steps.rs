@@ -49,6 +49,8 @@ type Meets = Box<dyn Fn(u64, Option<&str>) -> Option<Error> + Send + Sync>;
 struct Hosts {
     n_assets: AtomicU64,
     n_pages: AtomicU64,
+    /// How long counting takes.
+    count_ms: AtomicU64,
     meets: Mutex<Meets>,
     /// Page sizes that were asked for.
     sizes: Mutex<Vec<u32>>,
@@ -69,7 +71,9 @@ impl Source for Hosts {
     async fn count(&self, query: &Query) -> Result<u64> {
         let is_hosts = query.cut == Cut::One(KindCut::Only(AssetKind::Host));
         let is_all = matches!(&query.cut, Cut::AnyOf(_));
-        Ok(if is_hosts || is_all { self.n_assets.load(Ordering::SeqCst) } else { 0 })
+        let counted = if is_hosts || is_all { self.n_assets.load(Ordering::SeqCst) } else { 0 };
+        tokio::time::sleep(Duration::from_millis(self.count_ms.load(Ordering::SeqCst))).await;
+        Ok(counted)
     }
 
     async fn page(&self, _query: &Query, cursor: Option<&str>, size: u32) -> Result<Page> {
@@ -109,6 +113,7 @@ impl Place {
         let source = Arc::new(Hosts {
             n_assets: AtomicU64::new(n_assets),
             n_pages: AtomicU64::new(0),
+            count_ms: AtomicU64::new(0),
             meets: Mutex::new(Box::new(|_, _| None)),
             sizes: Mutex::default(),
         });

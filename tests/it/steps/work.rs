@@ -98,17 +98,36 @@ async fn a_cursor_that_is_hours_old_is_not_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_committer_finds_what_the_first_set_back() {
-    // One asset fewer comes than is counted, at first.
+async fn what_the_manifest_lists_stays_though_another_committer_had_it_read_again() {
     let place = Place::new(94);
     let message = place.planned().await;
+    place.source.n_assets.store(93, Ordering::SeqCst);
     let commit = only(place.step(&message, 10 * MINUTE).await);
-    place.source.n_assets.store(95, Ordering::SeqCst);
-    // The inventory grew: what came is as many as were counted before, and that is enough.
-    assert!(matches!(place.step(&commit, MINUTE).await, After::Ended));
+    // One asset is gone, counts the first committer, slowly.
+    place.source.count_ms.store(60_000, Ordering::SeqCst);
+    let first = place.step(&commit, 10 * MINUTE);
+    let second = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        // It is back, counts the second: what came does not agree, so the range is read again.
+        place.source.count_ms.store(0, Ordering::SeqCst);
+        place.source.n_assets.store(94, Ordering::SeqCst);
+        let again = only(place.step(&commit, 10 * MINUTE).await);
+        assert_eq!(again.r#do, Do::Shard);
+        let before = place.list("assets").await;
+        let second = only(place.step(&again, 10 * MINUTE).await);
+        assert_eq!(second.r#do, Do::Commit, "read again before the first has counted");
+        let parts = place.list("assets").await;
+        assert!(before.iter().all(|path| parts.contains(path)) && parts.len() > before.len());
+        second
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(matches!(first, After::Ended), "{first:?}");
+    assert!(matches!(place.step(&second, MINUTE).await, After::Ended));
     let manifest = place.books.manifest(&message.run_id).await.unwrap().unwrap();
     assert_eq!(manifest.completeness, Completeness::Changed);
-    assert_eq!(manifest.counts["assets"].exported, 94);
+    assert!(manifest.files.iter().all(|file| file.path.contains("part-0-1-")));
+    place.source.n_assets.store(93, Ordering::SeqCst);
+    place.assert_whole(&manifest).await;
 }
 
 #[tokio::test(start_paused = true)]
