@@ -12,8 +12,6 @@ use crate::config::{BlobAccess, BlobUrl, Env, Identities, Settings, StoreUrl};
 use crate::error::{Error, Kind, Result};
 use crate::export::source::Source;
 use crate::export::{Job, Observer, World};
-use crate::model::request::Request;
-use crate::model::run::Trigger;
 use crate::model::target::Workspace;
 use crate::net::Http;
 use crate::net::egress::{Bodies, Egress, NamedBy};
@@ -87,22 +85,20 @@ impl Target {
 
     /// The world its exports work in.
     pub fn world(&self, store: Arc<dyn Store>, observer: Arc<dyn Observer>) -> World {
-        World { source: Arc::clone(&self.source), store, clock: Arc::clone(&self.clock), observer }
+        World::new(Arc::clone(&self.source), store, Arc::clone(&self.clock), observer)
     }
 
-    /// The job of exporting `request`.
-    pub fn job(&self, request: Request, trigger: Trigger) -> Job {
+    /// How its runs are carried.
+    pub fn job(&self) -> Job {
         Job {
             target: self.settings.workspace.clone(),
             workspace: self.workspace.clone(),
             api_version: self.settings.data_plane_api_version.clone(),
-            is_own_request: request == self.settings.request,
-            request,
-            trigger,
             page_size: self.settings.page_size,
             shards: self.settings.shards,
             range_assets_max: self.settings.range_assets_max,
             part_bytes_max: self.settings.part_bytes_max,
+            idle_max: self.settings.run_idle_max,
         }
     }
 }

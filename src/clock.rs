@@ -50,6 +50,26 @@ impl Timestamp {
         self.date_time().format(&format).expect("a date within the years 0 to 9999 formats")
     }
 
+    /// Reads the form used in run ids, `20261122T060000Z`.
+    pub fn parse_compact(text: &str) -> Option<Self> {
+        let format = format_description!("[year][month][day]T[hour][minute][second]Z");
+        let at = time::PrimitiveDateTime::parse(text, &format).ok()?.assume_utc();
+        Self::from_unix_ms(at.unix_timestamp().checked_mul(1000)?)
+    }
+
+    /// The point `duration` later, as far as there is one.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_unix_ms(self.unix_ms.saturating_add(ms)).unwrap_or(self)
+    }
+
+    /// How long it is since `earlier`; nothing if that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        let ms = self.unix_ms.saturating_sub(earlier.unix_ms);
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+
     /// `2026-11-22`, the form used in `date=` folders.
     pub fn date(self) -> String {
         let format = format_description!("[year]-[month]-[day]");

@@ -56,6 +56,12 @@ pub enum Kind {
     Conflict,
     /// The state document is of a newer version than this program.
     Newer,
+    /// A run waited so long that it was given up.
+    Deadline,
+    /// A shard does not get further, however often it is taken up.
+    ShardStuck,
+    /// Somebody asked to end the run.
+    Cancelled,
     /// The user asked to stop.
     Interrupted,
     /// What reads our output went away; there is nobody left to tell.
@@ -96,6 +102,9 @@ impl Kind {
         Self::StoreFull,
         Self::Conflict,
         Self::Newer,
+        Self::Deadline,
+        Self::ShardStuck,
+        Self::Cancelled,
         Self::Interrupted,
         Self::PipeClosed,
         Self::Internal,
@@ -120,11 +129,19 @@ impl Kind {
             Self::StoreFull => ("store_full", false, 1, "the store is full"),
             Self::Conflict => ("conflict", false, 1, "somebody else was first"),
             Self::Newer => ("newer_version", false, 1, "written by a newer version"),
+            Self::Deadline => ("deadline", false, 1, "nothing was saved for too long"),
+            Self::ShardStuck => ("shard_stuck", false, 1, "a shard does not get further"),
+            Self::Cancelled => ("cancelled", false, 1, "the run was cancelled"),
             Self::Interrupted => ("interrupted", false, 130, "interrupted"),
             Self::PipeClosed => ("pipe_closed", false, 0, "the reader of the output went away"),
             Self::Internal => ("internal", false, 1, "a fault in this program"),
         };
         Facts { code, is_retryable, exit_code, words }
+    }
+
+    /// The kind that `code` stands for in documents.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.facts().code == code)
     }
 
     /// Whether trying the same again may help.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::value_parser;
 
 use super::simulate::ASSETS_MAX;
-use super::{interrupt, interrupted, print, simulate, thousands};
+use super::{interrupt, interrupted, print, quoted, simulate, thousands};
 use crate::config::{StoreUrl, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::Manifest;
@@ -91,14 +91,9 @@ pub(super) async fn run(args: Args) -> Result<u8> {
 
 /// What lies where, and what to try next.
 fn text(store: &str, manifest: &Manifest) -> String {
-    // Written so that a shell takes the whole path for one word.
     let store = store.trim_end_matches('/');
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let in_sql = store.replace('\'', "''");
-    let store = match store.chars().all(is_plain) {
-        true => store.to_owned(),
-        false => format!("'{}'", store.replace('\'', "'\\''")),
-    };
+    let store = quoted(store);
     let counts = &manifest.counts[Dataset::Assets.as_str()];
     let (target, run_id) = (&manifest.target, &manifest.run_id);
     let kinds: Vec<String> = counts

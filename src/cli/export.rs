@@ -5,21 +5,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde::Serialize;
+use tracing::info;
 
 use super::{
-    EXIT_ANSWER_IS_NO, connect, interrupt, print, print_json, progress, read_filter, thousands,
-    unless_interrupted,
+    EXIT_ANSWER_IS_NO, connect, interrupt, print, print_json, progress, quoted, read_filter,
+    run_id, store, thousands, unless_interrupted,
 };
-use crate::app::{self, Target};
-use crate::config::{Env, STORE_URL, Settings, StoreUrl, check_store, parse};
+use crate::app::Target;
+use crate::clock::SystemClock;
+use crate::config::{Env, Settings, parse};
 use crate::error::{Error, Kind, Result};
+use crate::export::books::Books;
+use crate::export::open::Opening;
 use crate::export::plan::{self, Census};
 use crate::export::stream::{Streamed, stream};
-use crate::export::{self};
+use crate::export::{Job, World, care, drive, end};
 use crate::model::layout::Layout;
 use crate::model::manifest::{Completeness, Manifest};
 use crate::model::request::{Compression, Dataset, Request};
-use crate::model::run::Trigger;
+use crate::model::run::{RunId, Trigger};
 use crate::telemetry::Terminal;
 
 /// Flags of `export`. They override settings.
@@ -46,6 +50,13 @@ pub struct Args {
     /// Export at most so many assets.
     #[arg(long, value_name = "N")]
     max_assets: Option<String>,
+    /// Take up a run that failed or was interrupted where it stood. Of a complete one the manifest is
+    /// printed.
+    #[arg(long, value_name = "RUN_ID")]
+    resume: Option<String>,
+    /// Have latest.json name this run even if the request is not the target's own.
+    #[arg(long)]
+    publish: bool,
     /// Count per kind, write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -74,6 +85,22 @@ impl Args {
         }
         if self.stdout && self.store.is_some() {
             return refuse("--stdout uses no store", "leave out --store");
+        }
+        if self.publish && (self.stdout || self.dry_run) {
+            return refuse("there is nothing to publish", "leave out --publish");
+        }
+        let asks_otherwise = self.filter.is_some()
+            || !self.kinds.is_empty()
+            || !self.datasets.is_empty()
+            || self.format.is_some()
+            || self.compression.is_some()
+            || self.max_assets.is_some();
+        if self.resume.is_some() && (asks_otherwise || self.stdout || self.dry_run) {
+            let reason = "a run that is resumed was asked for when it was opened";
+            return refuse(
+                reason,
+                "leave out all flags but --resume, --store, --publish and --json",
+            );
         }
         Ok(())
     }
@@ -106,15 +133,16 @@ impl Args {
         Ok(request)
     }
 
-    /// The store that is asked for, if it can be used here.
-    fn store(&self, own: &StoreUrl, env: &Env) -> Result<StoreUrl> {
-        const FLAG: &str = "--store";
-        let (name, url) = match &self.store {
-            Some(url) => (FLAG, parse::store_url(FLAG, url)?),
-            None => (STORE_URL, own.clone()),
-        };
-        check_store(name, &url, env)?;
-        Ok(url)
+    /// What takes up the run `id` after this command.
+    fn resume_command(&self, id: &RunId) -> String {
+        let mut command = format!("easm-export export --resume {id}");
+        if let Some(store) = &self.store {
+            command += &format!(" --store {}", quoted(store));
+        }
+        if self.publish {
+            command += " --publish";
+        }
+        command
     }
 }
 
@@ -124,7 +152,7 @@ impl Args {
 /// What ended the run.
 pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal) -> Result<u8> {
     let request = args.request(&settings.request)?;
-    let store = app::store(&args.store(&settings.store, env)?, &settings.identities, env)?;
+    let store = store(args.store.as_deref(), &settings, env)?;
     if args.dry_run {
         let target = connect(settings, env).await?;
         let census = unless_interrupted(plan::census(target.source(), &request)).await?;
@@ -136,22 +164,78 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
     }
     // Asked first, since it needs nobody else.
     unless_interrupted(store.check()).await?;
-    let target = connect(settings, env).await?;
+    let books = Books::new(Arc::clone(&store), Arc::new(SystemClock), &settings.workspace);
+    unless_interrupted(async {
+        care::repair(&books).await;
+        Ok(())
+    })
+    .await?;
     let started = Instant::now();
-    let job = target.job(request, Trigger::Cli);
-    let layout = Layout::new(&job.target);
-    let world = target.world(Arc::clone(&store), progress::observer(terminal));
-    let manifest = export::run(&world, job, interrupt()).await;
-    terminal.hide_bar();
-    let manifest = manifest?;
+    let publishes = args.publish || request == settings.request;
+    let complete = match &args.resume {
+        Some(id) => unless_interrupted(resumed(&books, &run_id(&books, id)?, args.publish)).await?,
+        None => None,
+    };
+    let manifest = match complete {
+        Some(manifest) => manifest,
+        None => {
+            let target = connect(settings, env).await?;
+            let world = target.world(Arc::clone(&store), progress::observer(terminal));
+            let job = target.job();
+            let id = match &args.resume {
+                Some(id) => run_id(&books, id)?,
+                None => {
+                    let now = world.clock.now();
+                    let opening = Opening::now(request, Trigger::Cli, now, publishes);
+                    begun(&world, &job, &opening, args.publish).await?
+                }
+            };
+            let carried = drive::to_end(&world, &job, &id, interrupt()).await;
+            terminal.hide_bar();
+            carried.map_err(|err| match err.kind() {
+                Kind::Interrupted => {
+                    err.advise(format!("go on with: {}", args.resume_command(&id)))
+                }
+                _ => err,
+            })?
+        }
+    };
     if args.json {
         print_json(&manifest)?;
     }
     // That something is missing is said in any case.
     if !args.json || manifest.completeness == Completeness::Mismatch {
-        terminal.say(&sentence(&manifest, &store.name(), &layout, started.elapsed().as_secs_f64()));
+        let elapsed_s = started.elapsed().as_secs_f64();
+        terminal.say(&sentence(&manifest, &store.name(), books.layout(), elapsed_s));
     }
     Ok(exit_code(manifest.completeness))
+}
+
+/// Takes up the run `id`. Gives its manifest if it is complete.
+async fn resumed(books: &Books, id: &RunId, publish: bool) -> Result<Option<Manifest>> {
+    drive::resume(books, id).await?;
+    let manifest = books.manifest(id).await?;
+    match (publish, &manifest) {
+        (true, Some(_)) => drop(end::publish(books, id).await?),
+        (true, None) => drive::have_published(books, id).await?,
+        (false, _) => {}
+    }
+    Ok(manifest)
+}
+
+/// Opens a run, or takes up the one in work for an equal request.
+async fn begun(world: &World, job: &Job, opening: &Opening, publish: bool) -> Result<RunId> {
+    let begin = async {
+        let (id, is_joined) = drive::begin(world, job, opening).await?;
+        if is_joined {
+            info!(run.id = %id, "Run {id} of the same request is in work; taking it up");
+            if publish {
+                drive::have_published(&world.books(job), &id).await?;
+            }
+        }
+        Ok(id)
+    };
+    unless_interrupted(begin).await
 }
 
 async fn to_stdout(
@@ -160,10 +244,10 @@ async fn to_stdout(
     store: Arc<dyn crate::store::Store>,
     terminal: &Terminal,
 ) -> Result<u8> {
-    let job = target.job(request, Trigger::Cli);
+    let job = target.job();
     let world = target.world(store, progress::observer(terminal));
     let output = Arc::new(Mutex::new(std::io::stdout()));
-    let streamed = unless_interrupted(stream(&world, job, output)).await;
+    let streamed = unless_interrupted(stream(&world, &job, &request, output)).await;
     terminal.hide_bar();
     let Streamed { exported, expected_at_start, completeness } = streamed?;
     print(b"")?;

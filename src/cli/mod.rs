@@ -8,20 +8,24 @@ mod demo;
 mod export;
 mod progress;
 mod query;
+mod runs;
 #[cfg(feature = "sim")]
 mod simulate;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::sync::watch;
 
-use crate::app::Target;
-use crate::config::{Env, Settings, files, names, parse};
+use crate::app::{self, Target};
+use crate::config::{Env, STORE_URL, Settings, check_store, files, names, parse};
 use crate::error::{Error, Kind, Result};
+use crate::export::books::Books;
+use crate::model::run::RunId;
+use crate::store::Store;
 use crate::telemetry::{self, LogFormat, Terminal};
 
 /// What is logged unless `EASM_LOG` says otherwise: `info` of our own, warnings of libraries.
@@ -52,6 +56,8 @@ enum Command {
     Export(export::Args),
     /// Print assets, one a line.
     Query(query::Args),
+    /// Look at runs in the store, cancel, publish and verify them.
+    Runs(runs::Args),
     /// Export a made-up inventory from a simulator to ./exports. Needs no Azure and no settings.
     #[cfg(feature = "sim")]
     Demo(demo::Args),
@@ -89,7 +95,8 @@ async fn run(
     terminal: &Terminal,
 ) -> Result<u8> {
     let mut env = Env::of_process(env)?;
-    let needs_settings = matches!(cli.command, Command::Export(_) | Command::Query(_));
+    let needs_settings =
+        matches!(cli.command, Command::Export(_) | Command::Query(_) | Command::Runs(_));
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
         let files = read_env_files()?;
         refuse_platform_names(&env, &files)?;
@@ -105,6 +112,10 @@ async fn run(
         Command::Query(args) => {
             let settings = settings(&env, &cli.target)?;
             query::run(args, settings, &env, terminal).await
+        }
+        Command::Runs(args) => {
+            let settings = settings(&env, &cli.target)?;
+            runs::run(args, &settings, &env, terminal).await
         }
         #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(args).await,
@@ -250,6 +261,35 @@ fn interrupted() -> Error {
 /// Signs in and gets the target ready, unless interrupted.
 async fn connect(settings: Settings, env: &Env) -> Result<Target> {
     unless_interrupted(Target::connect(settings, env)).await
+}
+
+/// The store that the flag `--store` names, or else the settings, if it can be used here.
+fn store(flag: Option<&str>, settings: &Settings, env: &Env) -> Result<Arc<dyn Store>> {
+    const FLAG: &str = "--store";
+    let (name, url) = match flag {
+        Some(url) => (FLAG, parse::store_url(FLAG, url)?),
+        None => (STORE_URL, settings.store.clone()),
+    };
+    check_store(name, &url, env)?;
+    app::store(&url, &settings.identities, env)
+}
+
+/// The run id that `text` is. What is none is the id of no run.
+fn run_id(books: &Books, text: &str) -> Result<RunId> {
+    RunId::parse(text).ok_or_else(|| {
+        Error::new(Kind::NotFound, "find a run")
+            .because(format!("{text:?} is not the id of a run of target {}", books.target()))
+            .advise("see runs list; an id looks like 20261122T060000Z-1a2b3c4d")
+    })
+}
+
+/// `text` as a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/.:_-".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// The filter that a `--filter` flag means: itself, `@file`, or `@-` for stdin.

@@ -1,36 +1,52 @@
-//! The progress bar.
+//! Tells who sits at the terminal how an export goes: a progress bar, and a line when it waits.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::export::{Nobody, Observer};
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::export::Observer;
 use crate::telemetry::Terminal;
 
 /// Often enough to look alive, rarely enough to cost nothing.
 const DRAWS_PER_SECOND: u8 = 5;
 
-struct Bar {
-    bar: ProgressBar,
+struct Progress {
+    terminal: Terminal,
+    /// Only where stderr is a terminal.
+    bar: Option<ProgressBar>,
 }
 
-impl Observer for Bar {
+impl Observer for Progress {
     fn planned(&self, expected: u64) {
-        self.bar.set_length(expected);
-        self.bar.reset_eta();
+        if let Some(bar) = &self.bar {
+            bar.set_length(expected);
+            bar.reset_eta();
+        }
     }
 
     fn took(&self, records: u64) {
-        self.bar.inc(records);
+        if let Some(bar) = &self.bar {
+            bar.inc(records);
+        }
+    }
+
+    fn waits(&self, until: Timestamp, because: &Error) {
+        let line =
+            format!("Waiting until {until}: {because}. Ctrl-C saves what is read and stops.");
+        self.terminal.say(&line);
     }
 }
 
-/// A bar with rate and time left if stderr is a terminal, else nothing.
+/// Says on stderr when an export waits, with a bar with rate and time left if stderr is a terminal.
 pub fn observer(terminal: &Terminal) -> Arc<dyn Observer> {
-    if !std::io::stderr().is_terminal() {
-        return Arc::new(Nobody);
-    }
+    let bar = std::io::stderr().is_terminal().then(|| bar(terminal));
+    Arc::new(Progress { terminal: terminal.clone(), bar })
+}
+
+fn bar(terminal: &Terminal) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{bar:30} {human_pos}/{human_len} assets, {rate}/s, {eta} left",
     )
@@ -42,5 +58,5 @@ pub fn observer(terminal: &Terminal) -> Arc<dyn Observer> {
     let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
     let bar = ProgressBar::with_draw_target(None, target).with_style(style);
     terminal.show_bar(bar.clone());
-    Arc::new(Bar { bar })
+    bar
 }

@@ -2,6 +2,7 @@
 //! blame first.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -30,6 +31,19 @@ pub fn number(name: &str, text: &str, allowed: std::ops::RangeInclusive<u64>) ->
     };
     let number = text.parse().ok().filter(|number| allowed.contains(number));
     number.ok_or_else(|| refuse(name, &words, text))
+}
+
+/// Longest time in hours that a setting may name: ten years.
+const HOURS_MAX: f64 = 10.0 * 365.0 * 24.0;
+
+/// A time in hours, which may be a fraction.
+///
+/// # Errors
+/// A refusal.
+pub fn hours(name: &str, text: &str) -> Result<Duration> {
+    let hours = text.parse::<f64>().ok().filter(|hours| *hours > 0.0 && *hours <= HOURS_MAX);
+    let time = hours.map(|hours| Duration::from_secs_f64(hours * 3600.0));
+    time.ok_or_else(|| refuse(name, &format!("hours, more than 0 and at most {HOURS_MAX}"), text))
 }
 
 /// Comma separated kinds, in the contract's order, each once.

@@ -146,16 +146,16 @@ pub const GROUPS: &[Group] = &[
                 "67108864",
                 "Uncompressed bytes after which a file is closed, from 32768.",
             ),
-            later(
+            used(
                 "EASM_RANGE_ASSETS_MAX",
                 "20000",
-                "A larger range is cut when the run is planned.",
+                "A kind with more assets is cut into ranges when the run is planned, from 50.",
             ),
             later("EASM_SLICE_SECONDS", "240", "Longest that an invocation works."),
-            later(
+            used(
                 "EASM_RUN_HOURS_MAX",
                 "12",
-                "A waiting run that has saved nothing for this long gives up.",
+                "A waiting run that has saved nothing for so many hours gives up; may be a fraction.",
             ),
             later(
                 "EASM_RETENTION_DAYS",

@@ -1,6 +1,7 @@
 //! Everything an operator can set, checked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -79,6 +80,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// `EASM_SHARDS`, 1 to 64.
     pub shards: u32,
+    /// `EASM_RUN_HOURS_MAX`: how long a run may wait without saving anything.
+    pub run_idle_max: Duration,
     /// `EASM_RANGE_ASSETS_MAX`
     pub range_assets_max: u64,
     /// `EASM_PART_BYTES_MAX`, uncompressed.
@@ -138,6 +141,7 @@ impl Settings {
             shards: small("EASM_SHARDS", 64)?,
             range_assets_max: one("EASM_RANGE_ASSETS_MAX", 50..=u64::MAX)?,
             part_bytes_max: one("EASM_PART_BYTES_MAX", 32_768..=u64::MAX)?,
+            run_idle_max: parse::hours("EASM_RUN_HOURS_MAX", get(env, "EASM_RUN_HOURS_MAX"))?,
             tenant_id,
             subscription_id,
             resource_group,
@@ -357,6 +361,11 @@ mod tests {
         check("EASM_SHARDS", "many");
         check("EASM_PART_BYTES_MAX", "1024");
         check("EASM_RANGE_ASSETS_MAX", "49");
+        check("EASM_RUN_HOURS_MAX", "0");
+        check("EASM_RUN_HOURS_MAX", "-1");
+        check("EASM_RUN_HOURS_MAX", "NaN");
+        check("EASM_RUN_HOURS_MAX", "1e9");
+        check("EASM_RUN_HOURS_MAX", "a day");
     }
 
     #[test]

@@ -1,142 +1,231 @@
-//! Keeps `run.json`: where a run stands, for whoever looks.
+//! Reads and writes the documents of one target: what stands in the store is all that there is to know
+//! of a run.
+//!
+//! # Invariants
+//! - A document is created if absent or replaced under the tag that was read. Who comes second reads
+//!   again.
+//! - Nothing here decides how a run ends ([`super::end`]) or goes on ([`super::step`]).
 
-use tracing::warn;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::carry::Checkpoints;
-use super::{Job, World};
+use futures::future::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
+use crate::model::active::Active;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::Layout;
+use crate::model::manifest::Manifest;
 use crate::model::plan::Plan;
-use crate::model::run::{Progress, RunDocument, RunError, RunId, Status};
-use crate::store::{self, Tag};
+use crate::model::run::{Progress, RunDocument, RunId, Status};
+use crate::store::{self, Store, Tag};
 
-impl Job {
-    /// Where the target's files lie.
-    pub(super) fn layout(&self) -> Layout {
-        Layout::new(&self.target)
-    }
-}
+/// Checkpoints of a run by number of the shard, of those that were taken up.
+pub(super) type Checkpoints = BTreeMap<u32, Checkpoint>;
 
-/// The status document of one run.
-pub(super) struct Books {
-    document: RunDocument,
-    tag: Tag,
-    path: String,
+/// Documents that are read at once.
+const READS_AT_ONCE: usize = 8;
+
+/// How often a document is tried when others change it at the same time. Up to 64 shards may note
+/// something at once, and of those that try one always succeeds.
+const CHANGE_TRIES_MAX: u32 = 100;
+
+/// The documents of one target.
+#[derive(Clone)]
+pub struct Books {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) layout: Layout,
+    target: String,
 }
 
 impl Books {
-    /// Opens a run that starts now: creates its `run.json`. `tail` tells runs of one second apart.
+    /// The documents of `target`, a name that passed [`crate::model::target::is_target_name`].
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, target: &str) -> Self {
+        Self { store, clock, layout: Layout::new(target), target: target.to_owned() }
+    }
+
+    /// Name of the target.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Where its files lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The status document of the run `id`. `None`: there is no such run.
     ///
     /// # Errors
     /// What the store failed with.
-    pub async fn open(world: &World, job: &Job, tail: u32) -> Result<Self> {
-        let now = world.clock.now();
-        let run_id = RunId::new(now, tail);
-        let path = job.layout().run(&run_id);
-        let document = RunDocument {
+    pub async fn run(&self, id: &RunId) -> Result<Option<RunDocument>> {
+        Ok(self.read(&self.layout.run(id)).await?.map(|(run, _)| run))
+    }
+
+    /// The manifest of the run `id`. `None`: it is not complete.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub async fn manifest(&self, id: &RunId) -> Result<Option<Manifest>> {
+        Ok(self.read(&self.layout.manifest(id)).await?.map(|(manifest, _)| manifest))
+    }
+
+    /// The plan of the run `id`, once it is made.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub async fn plan(&self, id: &RunId) -> Result<Option<Plan>> {
+        Ok(self.read(&self.layout.plan(id)).await?.map(|(plan, _)| plan))
+    }
+
+    /// The checkpoints of `plan`.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub(super) async fn checkpoints(&self, plan: &Plan) -> Result<Checkpoints> {
+        let read = plan.shards.iter().map(|shard| {
+            let path = self.layout.checkpoint(&plan.run_id, shard.shard);
+            let read = async move {
+                let read = self.read::<Checkpoint>(&path).await?;
+                Ok::<_, Error>(read.map(|(checkpoint, _)| (shard.shard, checkpoint)))
+            };
+            read.boxed()
+        });
+        let read = stream::iter(read.collect::<Vec<_>>());
+        let read: Vec<_> = read.buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// What is in work, each with where it says so and the tag it was read with.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub(super) async fn active(&self) -> Result<Vec<(String, Active, Tag)>> {
+        let mut all = Vec::new();
+        for path in self.store.list(&self.layout.active_all()).await? {
+            // Taken away since it was listed.
+            if let Some((active, tag)) = self.read::<Active>(&path).await? {
+                all.push((path, active, tag));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Creates the status document of what `active` says is in work. Gives the one that is there if
+    /// there is one.
+    ///
+    /// # Errors
+    /// What the store failed with.
+    pub(super) async fn open_run(&self, active: &Active, status: Status) -> Result<RunDocument> {
+        self.create_run(self.document(active, status)).await
+    }
+
+    /// The status document that a run begins with.
+    pub(super) fn document(&self, active: &Active, status: Status) -> RunDocument {
+        RunDocument {
             schema_version: SCHEMA_VERSION,
-            run_id,
-            target: job.target.clone(),
-            trigger: job.trigger,
-            slot: None,
-            request: job.request.clone(),
-            status: Status::Running,
-            started_at: now,
-            updated_at: now,
+            run_id: active.run_id.clone(),
+            target: self.target.clone(),
+            trigger: active.trigger,
+            slot: active.slot,
+            request: active.request.clone(),
+            status,
+            started_at: active.started_at,
+            updated_at: self.now(),
             finished_at: None,
             progress: Progress::default(),
             manifest: None,
             error: None,
-        };
-        let tag = store::create(world.store.as_ref(), &path, &document).await?;
-        Ok(Self { document, tag, path })
+            publishes: active.publishes,
+            not_before: None,
+            pauses: 0,
+            requeued_at: None,
+            requeues: 0,
+            resumed_at: None,
+            resumes: 0,
+        }
     }
 
-    /// The run's id.
-    pub fn run_id(&self) -> &RunId {
-        &self.document.run_id
+    /// Creates `document`, or gives the one that is there.
+    pub(super) async fn create_run(&self, document: RunDocument) -> Result<RunDocument> {
+        let path = self.layout.run(&document.run_id);
+        match store::create(self.store.as_ref(), &path, &document).await {
+            Ok(_) => Ok(document),
+            Err(err) if err.kind() == Kind::Conflict => {
+                self.run(&document.run_id).await?.ok_or_else(|| missing(&path))
+            }
+            Err(err) => Err(err),
+        }
     }
 
-    /// The document as last saved.
-    pub fn document(&self) -> &RunDocument {
-        &self.document
-    }
-
-    /// Notes what was planned.
+    /// Changes the status document of the run `id` as `change` says, unless that says that there is
+    /// nothing to change. Gives it as it is then.
     ///
     /// # Errors
-    /// What the store failed with.
-    pub async fn planned(&mut self, world: &World, plan: &Plan) -> Result<()> {
-        self.document.progress = Progress {
-            expected: plan.expected,
-            exported: 0,
-            shards_total: u32::try_from(plan.shards.len()).unwrap_or(u32::MAX),
-            shards_done: 0,
-        };
-        let wanted = plan.request.max_assets.unwrap_or(u64::MAX);
-        world.observer.planned(plan.expected.min(wanted));
-        self.save(world).await
-    }
-
-    /// Notes that the shards in `checkpoints` are done.
-    ///
-    /// # Errors
-    /// What the store failed with.
-    pub async fn progressed(&mut self, world: &World, checkpoints: &Checkpoints) -> Result<()> {
-        self.document.progress.exported = checkpoints.values().map(Checkpoint::exported).sum();
-        self.document.progress.shards_done = u32::try_from(checkpoints.len()).unwrap_or(u32::MAX);
-        self.save(world).await
-    }
-
-    /// Notes that the manifest at `path` exists.
-    ///
-    /// # Errors
-    /// What the store failed with.
-    pub async fn complete(&mut self, world: &World, path: String) -> Result<()> {
-        self.document.status = Status::Complete;
-        self.document.finished_at = Some(world.clock.now());
-        self.document.manifest = Some(path);
-        self.save(world).await
-    }
-
-    /// Notes that the run failed with `failure`. That this fails too is only logged: the caller has
-    /// the failure that matters.
-    pub async fn fail(&mut self, world: &World, failure: &Error) {
-        self.document.status = Status::Failed;
-        self.document.finished_at = Some(world.clock.now());
-        self.document.error = Some(RunError {
-            code: failure.kind().facts().code.to_owned(),
-            message: crate::secret::redact(&failure.to_string()),
+    /// What the store failed with, and if there is no such run.
+    pub(super) async fn note(
+        &self,
+        id: &RunId,
+        change: impl Fn(&mut RunDocument) -> bool + Send + Sync,
+    ) -> Result<RunDocument> {
+        let path = self.layout.run(id);
+        let changed = self.change(&path, |present: Option<RunDocument>| {
+            let mut run = present.ok_or_else(|| missing(&path))?;
+            let is_changed = change(&mut run);
+            run.updated_at = if is_changed { self.now() } else { run.updated_at };
+            Ok((run, is_changed))
         });
-        if let Err(err) = self.save_over_own(world).await {
-            warn!(run.id = %self.run_id(), "Could not note in run.json that the run failed: {err}");
-        }
+        changed.await
     }
 
-    /// Saves although the document may have changed: when a run is interrupted while it saves, that
-    /// save still goes on, and its tag is lost.
-    async fn save_over_own(&mut self, world: &World) -> Result<()> {
-        /// Saves of ours that can be going on: one. The rest is for slow ones.
-        const TRIES_MAX: u32 = 4;
-        for _ in 1..TRIES_MAX {
-            match self.save(world).await {
-                Err(err) if err.kind() == Kind::Conflict => {}
-                saved => return saved,
+    /// Makes of the document at `path`, if there is one, what `change` says, if that says that there
+    /// is a change. Whoever changes it meanwhile is taken into account.
+    ///
+    /// # Errors
+    /// What the store or `change` failed with.
+    pub(super) async fn change<T: Serialize + DeserializeOwned + Send + Sync>(
+        &self,
+        path: &str,
+        change: impl Fn(Option<T>) -> Result<(T, bool)> + Send + Sync,
+    ) -> Result<T> {
+        let store = self.store.as_ref();
+        for n_try in 1.. {
+            let present = self.read::<T>(path).await?;
+            let (present, tag) = present.map_or((None, None), |(doc, tag)| (Some(doc), Some(tag)));
+            let (document, is_changed) = change(present)?;
+            if !is_changed {
+                return Ok(document);
             }
-            let store = world.store.as_ref();
-            if let Some((_, tag)) = store::read::<RunDocument>(store, &self.path).await? {
-                self.tag = tag;
+            let saved = match &tag {
+                None => store::create(store, path, &document).await,
+                Some(tag) => store::replace(store, path, &document, tag).await,
+            };
+            match saved {
+                Err(err) if err.kind() == Kind::Conflict && n_try < CHANGE_TRIES_MAX => {}
+                saved => return saved.map(|_| document),
             }
         }
-        self.save(world).await
+        unreachable!("the loop returns at its last try")
     }
 
-    async fn save(&mut self, world: &World) -> Result<()> {
-        self.document.updated_at = world.clock.now();
-        self.tag =
-            store::replace(world.store.as_ref(), &self.path, &self.document, &self.tag).await?;
-        Ok(())
+    pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<Option<(T, Tag)>> {
+        store::read(self.store.as_ref(), path).await
     }
+}
+
+fn missing(path: &str) -> Error {
+    Error::new(Kind::Store, "read a state document")
+        .because("it is gone")
+        .with("path", path)
+        .advise("see who else deletes from the store")
 }

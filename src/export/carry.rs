@@ -1,219 +1,182 @@
-//! Carries shards: claim, then range after range into parts, with a checkpoint behind every part.
+//! Carries a shard: claim, then range after range into parts, with a checkpoint behind every part.
+//!
+//! `claim -> page -> ... -> part durable -> checkpoint counts it -> ... -> range done -> ... -> shard done`
+//!
+//! Starting, resuming and reading again are the same path: it goes on where the checkpoint says.
+//!
+//! Start reading at [`shard`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use tokio::task::JoinSet;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::books::Books;
+use super::claim::{Claim, Claimed};
 use super::part::OpenPart;
 use super::plan::query_of;
-use super::range::{self, Records, Sink};
+use super::range::{self, Ending, Reading, Records, Sink};
+use super::slice::Slice;
 use super::{Job, World};
 use crate::error::{Error, Kind, Result};
-use crate::model::SCHEMA_VERSION;
-use crate::model::checkpoint::{Checkpoint, RangeProgress};
-use crate::model::layout::PartName;
+use crate::model::manifest::FileEntry;
 use crate::model::plan::{Plan, Range, Shard};
-use crate::store::{self, Tag};
+use crate::model::run::RunDocument;
 
-/// Checkpoints of all shards, by number.
-pub(super) type Checkpoints = BTreeMap<u32, Checkpoint>;
+/// Fruitless attempts of a shard that follow one another at once. Behind them it is put off, so that
+/// a cursor that never works is not asked for all the time.
+const ATTEMPTS_AT_ONCE: u32 = 2;
 
-/// Carries every shard of `plan` to its end, side by side. The ranges `set_back` are forgotten first
-/// and read again. The first failure ends them all.
+/// How far a shard was carried.
+pub(super) struct Carried {
+    pub ending: CarryEnding,
+    /// Whether it got further than ever before.
+    pub got_further: bool,
+}
+
+/// Why carrying a shard ended.
+pub(super) enum CarryEnding {
+    /// All its ranges are done, now or before.
+    Done,
+    /// The slice was over, and what was read is saved.
+    SliceOver,
+    /// It has to wait, and what was read is saved.
+    PutOff(Error),
+}
+
+/// Carries `shard` until it is done, the slice is over, or it has to wait.
 ///
 /// # Errors
-/// What the first shard to fail failed with.
-pub(super) async fn all(
-    world: &World,
-    job: &Arc<Job>,
-    plan: &Arc<Plan>,
-    set_back: Vec<u32>,
-    books: &mut Books,
-) -> Result<Checkpoints> {
-    let set_back = Arc::new(set_back);
-    let mut shards = JoinSet::new();
-    for n_shard in 0..plan.shards.len() {
-        let (world, job, plan) = (world.clone(), Arc::clone(job), Arc::clone(plan));
-        let set_back = Arc::clone(&set_back);
-        shards.spawn(
-            async move { carry(&world, &job, &plan, &plan.shards[n_shard], &set_back).await },
-        );
-    }
-    let mut checkpoints = Checkpoints::new();
-    while let Some(ended) = shards.join_next().await {
-        let ended = ended.unwrap_or_else(|err| {
-            Err(Error::new(Kind::Internal, "carry a shard")
-                .because(err.to_string())
-                .advise("please report this"))
-        });
-        let noted = match ended {
-            Ok(checkpoint) => {
-                checkpoints.insert(checkpoint.shard, checkpoint);
-                books.progressed(world, &checkpoints).await
-            }
-            Err(err) => Err(err),
-        };
-        if let Err(err) = noted {
-            // Waited for, so that none of them saves anything any more when the run ends.
-            shards.shutdown().await;
-            return Err(err);
-        }
-    }
-    Ok(checkpoints)
-}
-
-/// Claims `shard` and reads those of its ranges that are not done.
-async fn carry(
+/// [`Kind::Conflict`] if the claim is lost or the run ended, what ends the run, and what the store
+/// failed with.
+pub(super) async fn shard(
     world: &World,
     job: &Job,
+    books: &Books,
+    run: &RunDocument,
     plan: &Plan,
     shard: &Shard,
-    set_back: &[u32],
-) -> Result<Checkpoint> {
-    let mut claim = Claim::take(world, job, plan, shard, set_back).await?;
-    for range in &shard.ranges {
-        if claim.checkpoint.range(range.id).is_some_and(|progress| progress.is_done) {
-            continue;
-        }
-        let mut parts = Parts { world, job, claim: &mut claim, range, open: None };
+    slice: &Slice,
+) -> Result<Carried> {
+    let mut claim = match Claim::take(books, run, plan, shard).await? {
+        Claimed::Ours(claim) => claim,
+        Claimed::Done => return Ok(Carried { ending: CarryEnding::Done, got_further: false }),
+    };
+    let is_done = |claim: &Claim<'_>, range: &Range| {
+        claim.checkpoint().range(range.id).is_some_and(|progress| progress.is_done)
+    };
+    while let Some(range) = shard.ranges.iter().find(|range| !is_done(&claim, range)) {
+        let n_left = shard.ranges.iter().filter(|range| !is_done(&claim, range)).count();
+        let mut reading = claim.reading(range.id);
         let query = query_of(&plan.request, range);
-        let source = world.source.as_ref();
-        let tally = range::read(source, &query, job.page_size, range, &mut parts).await?;
-        parts.finish().await?;
-        claim.range_done(world, range, tally.duplicates).await?;
-    }
-    Ok(claim.checkpoint)
-}
-
-/// The right to add parts to a shard, as long as nobody claims it anew.
-struct Claim {
-    checkpoint: Checkpoint,
-    tag: Tag,
-    path: String,
-    n_parts: u32,
-}
-
-impl Claim {
-    /// Creates the shard's checkpoint, or takes it over with the next epoch.
-    async fn take(
-        world: &World,
-        job: &Job,
-        plan: &Plan,
-        shard: &Shard,
-        set_back: &[u32],
-    ) -> Result<Self> {
-        let path = job.layout().checkpoint(&plan.run_id, shard.shard);
-        let store = world.store.as_ref();
-        let (checkpoint, tag) = match store::read::<Checkpoint>(store, &path).await? {
-            None => {
-                let checkpoint = Checkpoint {
-                    schema_version: SCHEMA_VERSION,
-                    run_id: plan.run_id.clone(),
-                    shard: shard.shard,
-                    epoch: 1,
-                    ranges: Vec::new(),
-                };
-                let tag = store::create(store, &path, &checkpoint).await?;
-                (checkpoint, tag)
+        let mut parts = Parts { world, job, books, plan, claim: &mut claim, range, open: None };
+        let (source, room) = (world.source.as_ref(), &world.room);
+        let ending =
+            range::read(source, room, &query, range, &mut reading, &mut parts, slice).await?;
+        let ending = match ending {
+            Ending::Done => {
+                let file = parts.finish().await?;
+                claim.range_done(range.id, file, &reading, n_left == 1).await?;
+                continue;
             }
-            Some((mut checkpoint, tag)) => {
-                checkpoint.epoch += 1;
-                // A range that was begun but not done starts again: its cursor is not kept.
-                let half: Vec<u32> = checkpoint
-                    .ranges
-                    .iter()
-                    .filter(|progress| !progress.is_done)
-                    .map(|progress| progress.range)
-                    .collect();
-                for range in half.iter().chain(set_back) {
-                    checkpoint.set_back(*range);
+            Ending::SliceOver => {
+                parts.save(&reading).await?;
+                CarryEnding::SliceOver
+            }
+            Ending::Failed(err) if leads_nowhere(&err, &reading) => {
+                drop(parts);
+                warn!(run.id = %run.run_id, "Range {} starts again: {err}", range.id);
+                match claim.start_again(range.id, shard).await? {
+                    ..=ATTEMPTS_AT_ONCE => continue,
+                    _ => CarryEnding::PutOff(err),
                 }
-                let tag = store::replace(store, &path, &checkpoint, &tag).await?;
-                (checkpoint, tag)
             }
+            Ending::Failed(err) if err.kind().is_retryable() => {
+                parts.save(&reading).await?;
+                CarryEnding::PutOff(err)
+            }
+            Ending::Failed(err) => return Err(err),
         };
-        Ok(Self { checkpoint, tag, path, n_parts: 0 })
-    }
-
-    fn next_part(&mut self) -> PartName {
-        let name = PartName {
-            shard: self.checkpoint.shard,
-            epoch: self.checkpoint.epoch,
-            number: self.n_parts,
+        let got_further = claim.got_further();
+        let ending = match ending {
+            CarryEnding::SliceOver if !got_further && !slice.is_stopped() => {
+                CarryEnding::PutOff(out_of_time())
+            }
+            ending => ending,
         };
-        self.n_parts += 1;
-        name
+        if let CarryEnding::PutOff(_) = &ending {
+            claim.put_off().await?;
+        }
+        return Ok(Carried { ending, got_further });
     }
+    Ok(Carried { ending: CarryEnding::Done, got_further: claim.got_further() })
+}
 
-    fn progress(&mut self, range: u32) -> &mut RangeProgress {
-        let ranges = &mut self.checkpoint.ranges;
-        let at = ranges.iter().position(|progress| progress.range == range).unwrap_or_else(|| {
-            ranges.push(RangeProgress {
-                range,
-                parts: Vec::new(),
-                duplicates_dropped: 0,
-                is_done: false,
-            });
-            ranges.len() - 1
-        });
-        &mut ranges[at]
+/// Whether `err` says that going on from where `reading` is is of no use.
+fn leads_nowhere(err: &Error, reading: &Reading) -> bool {
+    match err.kind() {
+        Kind::Endless => true,
+        // Without a cursor it is the request that is refused.
+        Kind::BadRequest | Kind::NotFound => reading.cursor.is_some(),
+        _ => false,
     }
+}
 
-    async fn range_done(&mut self, world: &World, range: &Range, duplicates: u64) -> Result<()> {
-        let progress = self.progress(range.id);
-        progress.duplicates_dropped = duplicates;
-        progress.is_done = true;
-        self.save(world).await
-    }
-
-    async fn save(&mut self, world: &World) -> Result<()> {
-        let store = world.store.as_ref();
-        self.tag = store::replace(store, &self.path, &self.checkpoint, &self.tag).await?;
-        Ok(())
-    }
+fn out_of_time() -> Error {
+    Error::new(Kind::Unavailable { retry_after: None }, "list assets")
+        .because("no part could be filled in the time there was")
+        .advise(
+            "it goes on by itself in smaller steps; a larger EASM_SLICE_SECONDS gives it more time",
+        )
 }
 
 /// The parts of one range.
-struct Parts<'a> {
+struct Parts<'a, 'b> {
     world: &'a World,
     job: &'a Job,
-    claim: &'a mut Claim,
+    books: &'a Books,
+    plan: &'a Plan,
+    claim: &'a mut Claim<'b>,
     range: &'a Range,
     open: Option<OpenPart>,
 }
 
-impl Parts<'_> {
+impl Parts<'_, '_> {
     async fn begin(&mut self) -> Result<OpenPart> {
-        let Self { world, job, claim, range, open: _ } = self;
-        let run_id = claim.checkpoint.run_id.clone();
-        let path = job.layout().part(&run_id, &job.request, range.kind, claim.next_part());
-        let compression = job.request.compression;
-        OpenPart::begin(world.store.as_ref(), path, range.kind.as_str(), compression).await
+        let Self { books, plan, claim, range, .. } = self;
+        let Plan { run_id, request, .. } = plan;
+        let path = books.layout.part(run_id, request, range.kind, claim.next_part());
+        let (store, compression) = (books.store.as_ref(), request.compression);
+        OpenPart::begin(store, path, range.kind.as_str(), compression).await
     }
 
-    /// Finishes the part that is open, if one is, and has the next checkpoint count it.
-    async fn finish(&mut self) -> Result<()> {
-        let Some(part) = self.open.take() else { return Ok(()) };
+    /// Makes the part that is open durable, if one is. Only then may a checkpoint count it: a crash
+    /// between the two costs one repeated part, never a lost or doubled one.
+    async fn finish(&mut self) -> Result<Option<FileEntry>> {
+        let Some(part) = self.open.take() else { return Ok(None) };
         let file = part.finish().await?;
         debug!(
-            run.id = %self.claim.checkpoint.run_id,
+            run.id = %self.plan.run_id,
             part_bytes = file.bytes,
             "Finished part {} with {} assets",
             file.path,
             file.records
         );
-        // Only now may a checkpoint count the part. A crash before it is saved costs one repeated
-        // part, never a lost or doubled one.
-        self.claim.progress(self.range.id).parts.push(file);
-        Ok(())
+        Ok(Some(file))
+    }
+
+    /// Has the checkpoint count what is read, if anything is.
+    async fn save(&mut self, reading: &Reading) -> Result<()> {
+        match self.finish().await? {
+            Some(file) => self.claim.count(self.range.id, Some(file), reading).await,
+            None => Ok(()),
+        }
     }
 }
 
-impl Sink for Parts<'_> {
-    async fn add(&mut self, records: Records) -> Result<()> {
+impl Sink for Parts<'_, '_> {
+    fn page_size(&self) -> u32 {
+        self.claim.page_size(self.job.page_size)
+    }
+
+    async fn add(&mut self, records: Records, reading: &Reading) -> Result<()> {
         let n_records = records.spans.len() as u64;
         let part = match self.open.take() {
             Some(part) => part,
@@ -221,12 +184,13 @@ impl Sink for Parts<'_> {
         };
         let part = part.add(records).await?;
         self.world.observer.took(n_records);
-        let is_full = part.plain_bytes() >= self.job.part_bytes_max;
+        let is_full = part.plain_bytes() >= self.claim.part_bytes_max(self.job.part_bytes_max);
         self.open = Some(part);
-        if !is_full {
-            return Ok(());
+        // Without a cursor the range is at its end, and whoever ends it counts the part: a checkpoint
+        // that counts parts of a range but has no cursor would have it read from its start.
+        match is_full && reading.cursor.is_some() {
+            true => self.save(reading).await,
+            false => Ok(()),
         }
-        self.finish().await?;
-        self.claim.save(self.world).await
     }
 }

@@ -1,144 +1,195 @@
-//! Commits a run: counts again and judges, then creates the manifest, cleans up, and moves
-//! `latest.json`.
+//! Commits a run whose shards are all done: counts again, judges, creates the manifest.
+//!
+//! `counted again -> verdict -> a mismatch: ranges set back, to be read again | manifest.json created`
+//!
+//! What follows from a manifest is in [`super::end`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use futures::future;
+use futures::future::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tracing::{info, warn};
 
-use super::books::Books;
-use super::carry::{self, Checkpoints};
+use super::books::{Books, Checkpoints};
 use super::plan::{query_of, total};
+use super::slice::Slice;
+use super::step::{Standing, standing};
 use super::{Job, World};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::checkpoint::{Checkpoint, RangeProgress};
-use crate::model::manifest::{Completeness, Counts, FileEntry, Latest, Manifest, Tool};
-use crate::model::plan::{Plan, Range};
+use crate::model::manifest::{Completeness, Counts, FileEntry, Manifest, Tool};
+use crate::model::plan::Plan;
 use crate::model::request::Dataset;
+use crate::model::run::RunDocument;
 use crate::store;
 
-/// How often ranges that disagree with their count are read again before that is reported.
+/// How often a range that disagrees with its count is read again before that is reported.
 pub const REREADS_MAX: u32 = 2;
 
-/// How often `latest.json` is tried when others move it at the same time.
-const LATEST_TRIES_MAX: u32 = 10;
+/// Ranges that are counted again at once. The source has a limit of its own, over all runs.
+const COUNTS_AT_ONCE: usize = 64;
 
-/// What was read, and the verdict over it.
-pub(super) struct Judged {
-    counts: Counts,
-    completeness: Completeness,
-    files: Vec<FileEntry>,
+/// What became of a try to commit.
+pub(super) enum Committed {
+    /// The manifest exists.
+    Done,
+    /// Shards are not done: those that were not, or those whose ranges were set back.
+    ShardsLeft(Vec<u32>),
+    /// The slice was over.
+    SliceOver,
 }
 
-/// Counts again and judges the run whose shards are all done. Ranges that disagree with their count
-/// are read again, [`REREADS_MAX`] times at most.
+/// Commits `run`, if all shards of `plan` are done and what came agrees with what the service counts.
 ///
 /// # Errors
-/// What source or store failed with.
-pub(super) async fn judge(
-    world: &World,
-    job: &Arc<Job>,
-    plan: &Arc<Plan>,
-    mut checkpoints: Checkpoints,
-    books: &mut Books,
-) -> Result<Judged> {
-    let mut n_rereads = 0;
-    loop {
-        let at_end = total(world.source.as_ref(), &job.request).await?;
-        let counts = count(plan, &checkpoints, at_end);
-        let completeness = Completeness::judge(
-            counts.exported,
-            counts.expected_at_start,
-            counts.expected_at_end,
-            job.request.max_assets,
-        );
-        let files = parts(&checkpoints).cloned().collect();
-        if completeness != Completeness::Mismatch {
-            return Ok(Judged { counts, completeness, files });
-        }
-        let disagreeing = disagreeing(world, job, plan, &checkpoints).await?;
-        if disagreeing.is_empty() && plan.is_limited() {
-            // Every range gave what it was to give, so the inventory shrank below a quota.
-            return Ok(Judged { counts, completeness: Completeness::Limited, files });
-        }
-        if disagreeing.is_empty() || n_rereads == REREADS_MAX {
-            return Ok(Judged { counts, completeness, files });
-        }
-        n_rereads += 1;
-        warn!(
-            run.id = %books.run_id(),
-            "What came and what the service counts disagree; reading {} of {} ranges again",
-            disagreeing.len(),
-            plan.ranges().count()
-        );
-        checkpoints = carry::all(world, job, plan, disagreeing, books).await?;
-    }
-}
-
-/// Creates the manifest, which completes the run, and does what follows from it.
-///
-/// # Errors
-/// What the store failed with before the manifest existed. A failure behind it is only logged.
-pub(super) async fn seal(
+/// [`Kind::Conflict`] if a shard was claimed or the run ended meanwhile, and what source or store
+/// failed with.
+pub(super) async fn commit(
     world: &World,
     job: &Job,
-    judged: Judged,
-    books: &mut Books,
-) -> Result<Manifest> {
-    let Judged { counts, completeness, files } = judged;
-    let manifest = Manifest {
-        schema_version: SCHEMA_VERSION,
-        run_id: books.run_id().clone(),
-        target: job.target.clone(),
-        trigger: job.trigger,
-        slot: books.document().slot,
-        workspace: job.workspace.clone(),
-        request: job.request.clone(),
-        api_version: job.api_version.clone(),
-        started_at: books.document().started_at,
-        finished_at: world.clock.now(),
-        counts: BTreeMap::from([(Dataset::Assets.as_str().to_owned(), counts)]),
-        completeness,
-        files,
-        tool: Tool::this(),
+    books: &Books,
+    run: &RunDocument,
+    plan: &Plan,
+    slice: &Slice,
+) -> Result<Committed> {
+    let checkpoints = books.checkpoints(plan).await?;
+    let left = left(plan, &checkpoints);
+    if !left.is_empty() {
+        return Ok(Committed::ShardsLeft(left));
+    }
+    let judged = match slice.bound(judge(world, plan, &checkpoints)).await {
+        Some(judged) => judged?,
+        None if slice.is_stopped() => return Ok(Committed::SliceOver),
+        None => return Err(out_of_time()),
     };
-    let path = job.layout().manifest(books.run_id());
-    create_once(world, &path, &manifest).await?;
-    info!(
-        run.id = %manifest.run_id,
-        completeness = completeness.as_str(),
-        "Committed run {} with {} files",
-        manifest.run_id,
-        manifest.files.len()
-    );
-    let warn_of = |step: &str, done: Result<()>| {
-        if let Err(err) = done {
-            warn!(run.id = %manifest.run_id, "The run is complete, but could not {step}: {err}");
+    let (counts, completeness) = match judged {
+        Judged::Final(counts, completeness) => (counts, completeness),
+        Judged::ReadAgain(ranges) => {
+            warn!(
+                run.id = %run.run_id,
+                "What came and what the service counts disagree; reading {} of {} ranges again",
+                ranges.len(),
+                plan.ranges().count()
+            );
+            return Ok(Committed::ShardsLeft(set_back(books, plan, &ranges).await?));
         }
     };
-    warn_of("delete parts that do not count", delete_strays(world, job, &manifest).await);
-    if job.is_own_request && completeness.is_whole() {
-        warn_of("move latest.json", move_latest(world, job, &manifest, &path).await);
+    // Counting took its time.
+    let Standing::InWork(run) = standing(books, &run.run_id).await? else {
+        return Err(Error::new(Kind::Conflict, "commit a run").because("it ended meanwhile"));
+    };
+    let manifest = Manifest {
+        schema_version: SCHEMA_VERSION,
+        run_id: run.run_id.clone(),
+        target: run.target.clone(),
+        trigger: run.trigger,
+        slot: run.slot,
+        workspace: job.workspace.clone(),
+        request: plan.request.clone(),
+        api_version: job.api_version.clone(),
+        started_at: run.started_at,
+        finished_at: books.now(),
+        counts: BTreeMap::from([(Dataset::Assets.as_str().to_owned(), counts)]),
+        completeness,
+        files: parts(&checkpoints).cloned().collect(),
+        tool: Tool::this(),
+    };
+    let path = books.layout.manifest(&run.run_id);
+    match store::create(books.store.as_ref(), &path, &manifest).await {
+        // Another committer was first: by the manifest as it stands the run is complete.
+        Err(err) if err.kind() == Kind::Conflict => {}
+        created => {
+            created?;
+            info!(
+                run.id = %manifest.run_id,
+                completeness = completeness.as_str(),
+                "Committed run {} with {} files",
+                manifest.run_id,
+                manifest.files.len()
+            );
+        }
     }
-    warn_of("say so in run.json", books.complete(world, path).await);
-    Ok(manifest)
+    Ok(Committed::Done)
 }
 
-/// Creates the manifest. If that fails although it exists as we meant it, only the answer was lost.
-async fn create_once(world: &World, path: &str, manifest: &Manifest) -> Result<()> {
-    let store = world.store.as_ref();
-    let Err(err) = store::create(store, path, manifest).await else { return Ok(()) };
-    match store::read::<Manifest>(store, path).await {
-        Ok(Some((present, _))) if present == *manifest => Ok(()),
-        _ => Err(err),
+/// Shards of `plan` that are not done.
+pub(super) fn left(plan: &Plan, checkpoints: &Checkpoints) -> Vec<u32> {
+    let is_done = |shard: &u32| checkpoints.get(shard).is_some_and(|found| found.is_done);
+    plan.shards.iter().map(|shard| shard.shard).filter(|shard| !is_done(shard)).collect()
+}
+
+/// The verdict.
+enum Judged {
+    /// It stands.
+    Final(Counts, Completeness),
+    /// It would be a mismatch, and these ranges disagree with their counts.
+    ReadAgain(Vec<u32>),
+}
+
+/// Counts again and judges what came.
+async fn judge(world: &World, plan: &Plan, checkpoints: &Checkpoints) -> Result<Judged> {
+    let at_end = total(world.source.as_ref(), &plan.request).await?;
+    let counts = count(plan, checkpoints, at_end);
+    let completeness = Completeness::judge(
+        counts.exported,
+        counts.expected_at_start,
+        counts.expected_at_end,
+        plan.request.max_assets,
+    );
+    if completeness != Completeness::Mismatch {
+        return Ok(Judged::Final(counts, completeness));
     }
+    let disagreeing = disagreeing(world, plan, checkpoints).await?;
+    if disagreeing.is_empty() && plan.is_limited() {
+        // Every range gave what it was to give, so the inventory shrank below a quota.
+        return Ok(Judged::Final(counts, Completeness::Limited));
+    }
+    let rereads = |range: &u32| progress(checkpoints, *range).map_or(0, |found| found.rereads);
+    let again: Vec<u32> =
+        disagreeing.into_iter().filter(|range| rereads(range) < REREADS_MAX).collect();
+    match again.is_empty() {
+        true => Ok(Judged::Final(counts, completeness)),
+        false => Ok(Judged::ReadAgain(again)),
+    }
+}
+
+/// Has `ranges` read again. Gives the shards they belong to.
+async fn set_back(books: &Books, plan: &Plan, ranges: &[u32]) -> Result<Vec<u32>> {
+    let mut shards = Vec::new();
+    for shard in &plan.shards {
+        let of_shard = shard.ranges.iter().map(|range| range.id);
+        let of_shard: Vec<u32> = of_shard.filter(|range| ranges.contains(range)).collect();
+        if of_shard.is_empty() {
+            continue;
+        }
+        let path = books.layout.checkpoint(&plan.run_id, shard.shard);
+        let Some((mut checkpoint, tag)) = books.read::<Checkpoint>(&path).await? else { continue };
+        if !checkpoint.is_done {
+            // Another committer set it back, and somebody may be reading it already.
+            return Err(Error::new(Kind::Conflict, "set a range back").with("path", path));
+        }
+        of_shard.iter().for_each(|range| checkpoint.set_back(*range));
+        checkpoint.updated_at = books.now();
+        store::replace(books.store.as_ref(), &path, &checkpoint, &tag).await?;
+        shards.push(shard.shard);
+    }
+    Ok(shards)
+}
+
+fn out_of_time() -> Error {
+    Error::new(Kind::Unavailable { retry_after: None }, "commit a run")
+        .because("the service did not count in the time there was")
+        .advise("it goes on by itself; a larger EASM_SLICE_SECONDS gives it more time")
 }
 
 fn parts(checkpoints: &Checkpoints) -> impl Iterator<Item = &FileEntry> {
     let ranges = checkpoints.values().flat_map(|checkpoint| &checkpoint.ranges);
     ranges.flat_map(|range| &range.parts)
+}
+
+fn progress(checkpoints: &Checkpoints, range: u32) -> Option<&RangeProgress> {
+    checkpoints.values().find_map(|checkpoint| checkpoint.range(range))
 }
 
 fn count(plan: &Plan, checkpoints: &Checkpoints, at_end: u64) -> Counts {
@@ -157,60 +208,17 @@ fn count(plan: &Plan, checkpoints: &Checkpoints, at_end: u64) -> Counts {
 }
 
 /// Numbers of the ranges of which another number of assets came than the service counts now.
-async fn disagreeing(
-    world: &World,
-    job: &Job,
-    plan: &Plan,
-    checkpoints: &Checkpoints,
-) -> Result<Vec<u32>> {
-    let exported = |range: &Range| {
-        let mut all = checkpoints.values().filter_map(|checkpoint| checkpoint.range(range.id));
-        all.next().map_or(0, RangeProgress::exported)
-    };
-    let recounts = plan.ranges().map(|range| async move {
-        let now = world.source.count(&query_of(&job.request, range)).await?;
-        let wanted = now.min(range.quota.unwrap_or(u64::MAX));
-        Ok::<_, crate::error::Error>((range, wanted))
-    });
-    let recounts = future::try_join_all(recounts).await?;
-    let others = recounts.into_iter().filter(|(range, wanted)| exported(range) != *wanted);
-    Ok(others.map(|(range, _)| range.id).collect())
-}
-
-/// Deletes the parts of this run that its manifest does not list.
-async fn delete_strays(world: &World, job: &Job, manifest: &Manifest) -> Result<()> {
-    let listed: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
-    let prefix = job.layout().parts(&manifest.run_id, Dataset::Assets);
-    for path in world.store.list(&prefix).await? {
-        if !listed.contains(path.as_str()) {
-            world.store.delete(&path).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Lets `latest.json` name the run, unless it names one that started later.
-async fn move_latest(world: &World, job: &Job, manifest: &Manifest, path: &str) -> Result<()> {
-    let latest = Latest {
-        schema_version: SCHEMA_VERSION,
-        run_id: manifest.run_id.clone(),
-        manifest: path.to_owned(),
-        started_at: manifest.started_at,
-        finished_at: manifest.finished_at,
-        completeness: manifest.completeness,
-        assets: manifest.counts.values().map(|counts| counts.exported).sum(),
-    };
-    let (place, store) = (job.layout().latest(), world.store.as_ref());
-    for n_try in 1.. {
-        let moved = match store::read::<Latest>(store, &place).await? {
-            None => store::create(store, &place, &latest).await,
-            Some((present, _)) if present.started_at > latest.started_at => return Ok(()),
-            Some((_, tag)) => store::replace(store, &place, &latest, &tag).await,
+async fn disagreeing(world: &World, plan: &Plan, checkpoints: &Checkpoints) -> Result<Vec<u32>> {
+    let recounts = plan.ranges().map(|range| {
+        let recount = async move {
+            let now = world.source.count(&query_of(&plan.request, range)).await?;
+            let wanted = now.min(range.quota.unwrap_or(u64::MAX));
+            let exported = progress(checkpoints, range.id).map_or(0, RangeProgress::exported);
+            Ok::<_, Error>((exported != wanted).then_some(range.id))
         };
-        match moved {
-            Err(err) if err.kind() == Kind::Conflict && n_try < LATEST_TRIES_MAX => {}
-            moved => return moved.map(drop),
-        }
-    }
-    unreachable!("the loop returns at its last try")
+        recount.boxed()
+    });
+    let recounts = stream::iter(recounts.collect::<Vec<_>>());
+    let recounts: Vec<_> = recounts.buffered(COUNTS_AT_ONCE).try_collect().await?;
+    Ok(recounts.into_iter().flatten().collect())
 }

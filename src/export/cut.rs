@@ -2,6 +2,8 @@
 //!
 //! `cut by creation time -> where that ends, by the first letters of the name -> small enough`
 //!
+//! That happens in rounds, between which a long plan is written down.
+//!
 //! Creation time and name never change for an asset, so ranges stay disjoint while the inventory
 //! moves. How the service reads a condition is not taken on trust: a cut is used only if its pieces
 //! add up to what it was cut from, counted before and after. Else it is made another way, and if no
@@ -13,6 +15,7 @@
 //! - A piece that is empty is not cut off: its neighbour keeps its place.
 
 use futures::future;
+use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::plan::query;
@@ -51,7 +54,8 @@ const SEARCH_FROM_MS: i64 = 1_262_304_000_000; // 2010-01-01T00:00:00Z
 const NAME_CHARS: &str = "abcdefghijklmnopqrstuvwxyz0123456789-._:/$*@";
 
 /// A range in the making.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Piece {
     within: Within,
     n_assets: u64,
@@ -68,47 +72,78 @@ enum Attempt {
     Refused,
 }
 
-/// The ranges of at most `assets_max` assets, as far as they can be cut, that cover `n_assets` assets
-/// of `kind`.
-///
-/// # Errors
-/// What the service finally failed with.
-pub(super) async fn cut(
-    source: &dyn Source,
-    request: &Request,
+/// A kind that is being cut: what is small enough, and what is not yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cutting {
     kind: KindCut,
-    n_assets: u64,
-    assets_max: u64,
-    now: Timestamp,
-) -> Result<Vec<(Within, u64)>> {
-    let whole = Piece {
-        within: Within::default(),
-        n_assets,
-        search_ms: (SEARCH_FROM_MS, now.unix_ms() + 1),
-        n_cuts: 0,
-    };
-    let cutter = Cutter { source, request, kind, assets_max };
-    let mut ranges = Vec::new();
-    let mut open = vec![whole];
-    while !open.is_empty() {
-        let has_room = ranges.len() + open.len() < RANGES_MAX;
+    open: Vec<Piece>,
+    ranges: Vec<Piece>,
+}
+
+impl Cutting {
+    /// `n_assets` assets of `kind`, counted at `now`, of which nothing is cut yet.
+    pub fn new(kind: KindCut, n_assets: u64, now: Timestamp) -> Self {
+        let whole = Piece {
+            within: Within::default(),
+            n_assets,
+            search_ms: (SEARCH_FROM_MS, now.unix_ms() + 1),
+            n_cuts: 0,
+        };
+        Self { kind, open: vec![whole], ranges: Vec::new() }
+    }
+
+    /// Puts aside what is not cut any further: what has at most `assets_max` assets, and what was cut
+    /// too often.
+    pub fn sort_out(&mut self, assets_max: u64) {
+        let has_room = self.ranges.len() + self.open.len() < RANGES_MAX;
         let is_final =
             |piece: &Piece| piece.n_assets <= assets_max || piece.n_cuts >= CUTS_MAX || !has_room;
-        let (small, large): (Vec<_>, Vec<_>) = open.into_iter().partition(is_final);
-        ranges.extend(small);
-        let cuts = future::try_join_all(large.iter().map(|piece| cutter.cut(piece))).await?;
-        open = Vec::new();
-        for (piece, pieces) in large.into_iter().zip(cuts) {
+        let (small, large) = std::mem::take(&mut self.open).into_iter().partition(is_final);
+        self.open = large;
+        self.ranges.extend::<Vec<Piece>>(small);
+    }
+
+    /// How many pieces are still to be cut.
+    pub fn n_open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Cuts up to `pieces_max` of what is open once.
+    ///
+    /// # Errors
+    /// What the service finally failed with. Then nothing is changed.
+    pub async fn round(
+        &mut self,
+        source: &dyn Source,
+        request: &Request,
+        assets_max: u64,
+        pieces_max: usize,
+    ) -> Result<()> {
+        let cutter = Cutter { source, request, kind: self.kind, assets_max };
+        let n_pieces = self.open.len().min(pieces_max);
+        let cuts = self.open[..n_pieces].iter().map(|piece| cutter.cut(piece));
+        let cuts = future::try_join_all(cuts).await?;
+        let rest = self.open.split_off(n_pieces);
+        for (piece, pieces) in std::mem::replace(&mut self.open, rest).into_iter().zip(cuts) {
             match pieces {
-                Some(pieces) => open.extend(pieces),
+                Some(pieces) => self.open.extend(pieces),
                 None => {
-                    debug!("A range of {} {} assets cannot be cut", piece.n_assets, kind.as_str());
-                    ranges.push(piece);
+                    let Piece { n_assets, .. } = piece;
+                    debug!("A range of {n_assets} {} assets cannot be cut", self.kind.as_str());
+                    self.ranges.push(piece);
                 }
             }
         }
+        self.sort_out(assets_max);
+        Ok(())
     }
-    Ok(ranges.into_iter().map(|piece| (piece.within, piece.n_assets)).collect())
+
+    /// The ranges that cover what was cut, with the assets counted in each.
+    pub fn ranges(&self) -> impl Iterator<Item = (KindCut, Within, u64)> {
+        let pieces = self.ranges.iter().chain(&self.open);
+        pieces.map(|piece| (self.kind, piece.within.clone(), piece.n_assets))
+    }
 }
 
 struct Cutter<'a> {
@@ -402,8 +437,15 @@ mod tests {
     async fn ranges(inventory: &Inventory, assets_max: u64) -> Vec<(Within, u64)> {
         let now = Timestamp::parse("2026-11-22T06:00:00Z").expect("a date");
         let kind = KindCut::Only(AssetKind::Host);
-        let n_assets = inventory.assets.len() as u64;
-        cut(inventory, &Request::everything(), kind, n_assets, assets_max, now).await.expect("cut")
+        let mut cutting = Cutting::new(kind, inventory.assets.len() as u64, now);
+        cutting.sort_out(assets_max);
+        while cutting.n_open() > 0 {
+            // Half way it is written down and read again, as by another process.
+            let text = serde_json::to_string(&cutting).expect("JSON");
+            cutting = serde_json::from_str(&text).expect("what was written");
+            cutting.round(inventory, &Request::everything(), assets_max, 3).await.expect("cut");
+        }
+        cutting.ranges().map(|(_, within, n_assets)| (within, n_assets)).collect()
     }
 
     /// Repeat one case with `SEED=17`.

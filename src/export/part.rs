@@ -14,9 +14,9 @@ use super::range::Records;
 use crate::buffer::Buffer;
 use crate::encode::{compress, ndjson};
 use crate::error::{Error, Kind, Result};
+use crate::model::hash::hex;
 use crate::model::manifest::FileEntry;
 use crate::model::request::{Compression, Dataset};
-use crate::store::folder::hex;
 use crate::store::{PartWriter, Store};
 
 /// A part that is being filled.

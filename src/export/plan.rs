@@ -1,17 +1,21 @@
 //! Makes the plan of a run: counts per kind, ranges, shards.
 
 use futures::future;
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
-use super::cut::cut;
+use super::books::Books;
+use super::cut::Cutting;
+use super::slice::Slice;
 use super::source::{Cut, Query, Source};
 use super::{Job, World};
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::asset::KindCut;
 use crate::model::plan::{Plan, Range, Within, deal};
 use crate::model::request::Request;
-use crate::model::run::RunId;
+use crate::model::run::RunDocument;
 use crate::store;
 
 /// What the service counts for a request, kind by kind.
@@ -99,20 +103,71 @@ pub fn query_of(request: &Request, range: &Range) -> Query {
     query(request, range.kind, &range.within)
 }
 
-/// The ranges that cover what was counted, each of at most `assets_max` assets where the service lets
-/// a kind be cut. `maxAssets` is shared out among them in proportion.
-///
-/// # Errors
-/// What the service finally failed with.
-pub(super) async fn ranges(world: &World, job: &Job, census: &Census) -> Result<Vec<Range>> {
-    let (source, request, now) = (world.source.as_ref(), &job.request, world.clock.now());
-    let counted = census.by_kind.iter().copied().filter(|(_, n_assets)| *n_assets > 0);
-    let cuts = counted.map(|(kind, n_assets)| async move {
-        let ranges = cut(source, request, kind, n_assets, job.range_assets_max, now).await?;
-        Ok::<_, Error>(ranges.into_iter().map(move |(within, n_assets)| (kind, within, n_assets)))
-    });
-    let cuts: Vec<_> = future::try_join_all(cuts).await?;
-    Ok(number(cuts.into_iter().flatten().collect(), request.max_assets))
+/// A plan in the making: `plan.partial.json`, so that a long one survives whoever makes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Draft {
+    schema_version: u32,
+    counted_at: Timestamp,
+    expected: u64,
+    /// Pieces that are cut at once. Halved when that was too much for one slice.
+    pieces_a_round: usize,
+    kinds: Vec<Cutting>,
+}
+
+/// Pieces that are cut at once at first. Each takes about ten requests.
+const PIECES_A_ROUND: usize = 32;
+
+impl Draft {
+    /// Counts what is asked for; nothing is cut yet.
+    ///
+    /// # Errors
+    /// What the service finally failed with.
+    pub async fn begin(world: &World, job: &Job, request: &Request) -> Result<Self> {
+        let counted_at = world.clock.now();
+        let census = census(world.source.as_ref(), request).await?;
+        let counted = census.by_kind.iter().filter(|(_, n_assets)| *n_assets > 0);
+        let mut kinds: Vec<Cutting> =
+            counted.map(|(kind, n_assets)| Cutting::new(*kind, *n_assets, counted_at)).collect();
+        kinds.iter_mut().for_each(|cutting| cutting.sort_out(job.range_assets_max));
+        Ok(Self {
+            schema_version: SCHEMA_VERSION,
+            counted_at,
+            expected: census.total,
+            pieces_a_round: PIECES_A_ROUND,
+            kinds,
+        })
+    }
+
+    /// Whether nothing is to be cut any more.
+    pub fn is_done(&self) -> bool {
+        self.kinds.iter().all(|cutting| cutting.n_open() == 0)
+    }
+
+    /// Cuts some of what is too large once.
+    ///
+    /// # Errors
+    /// What the service finally failed with.
+    pub async fn round(&mut self, world: &World, job: &Job, request: &Request) -> Result<()> {
+        let (source, assets_max) = (world.source.as_ref(), job.range_assets_max);
+        let mut left = self.pieces_a_round;
+        let rounds = self.kinds.iter_mut().filter_map(|cutting| {
+            let n_pieces = cutting.n_open().min(left);
+            left -= n_pieces;
+            (n_pieces > 0).then(|| cutting.round(source, request, assets_max, n_pieces))
+        });
+        future::try_join_all(rounds.collect::<Vec<_>>()).await.map(drop)
+    }
+
+    /// The ranges, as far as they are cut, numbered. `maxAssets` is shared out among them.
+    pub fn ranges(&self, request: &Request) -> Vec<Range> {
+        number(self.kinds.iter().flat_map(Cutting::ranges).collect(), request.max_assets)
+    }
+
+    /// What the service counted.
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
 }
 
 /// Numbers the ranges, and shares `max_assets` out among them in proportion.
@@ -140,32 +195,82 @@ fn share(left: u64, part: u64, whole: u64) -> u64 {
     u64::try_from(share).unwrap_or(u64::MAX).min(left)
 }
 
-/// Counts, plans, and saves the plan.
+/// The plan of `run`, made unless it exists. `None`: the slice was over first; what was done is saved.
 ///
 /// # Errors
-/// What the service or the store failed with.
-pub(super) async fn make(world: &World, job: &Job, run_id: &RunId) -> Result<Plan> {
-    let counted_at = world.clock.now();
-    let census = census(world.source.as_ref(), &job.request).await?;
+/// What the service or the store failed with; [`Kind::Conflict`] if somebody else makes the plan;
+/// [`Kind::Unavailable`] if the slice was over before anything was done.
+pub(super) async fn make(
+    world: &World,
+    job: &Job,
+    books: &Books,
+    run: &RunDocument,
+    slice: &Slice,
+) -> Result<Option<Plan>> {
+    let (id, request) = (&run.run_id, &run.request);
+    if let Some(plan) = books.plan(id).await? {
+        return Ok(Some(plan));
+    }
+    let (store, path) = (books.store.as_ref(), books.layout.partial_plan(id));
+    let (mut draft, mut tag) = match books.read::<Draft>(&path).await? {
+        Some((draft, tag)) => (draft, Some(tag)),
+        None => match slice.bound(Draft::begin(world, job, request)).await {
+            Some(draft) => (draft?, None),
+            None if slice.is_stopped() => return Ok(None),
+            None => return Err(out_of_time()),
+        },
+    };
+    let mut n_rounds = 0;
+    while !draft.is_done() {
+        let mut next = draft.clone();
+        let is_cut = match slice.bound(next.round(world, job, request)).await {
+            Some(cut) => cut.map(|()| true)?,
+            None => false,
+        };
+        match is_cut {
+            true => draft = next,
+            false if n_rounds > 0 || slice.is_stopped() => return Ok(None),
+            // The next step is smaller.
+            false => draft.pieces_a_round = (draft.pieces_a_round / 2).max(1),
+        }
+        tag = Some(match &tag {
+            Some(tag) => store::replace(store, &path, &draft, tag).await?,
+            None => store::create(store, &path, &draft).await?,
+        });
+        if !is_cut {
+            return Err(out_of_time());
+        }
+        n_rounds += 1;
+    }
     let plan = Plan {
         schema_version: SCHEMA_VERSION,
-        run_id: run_id.clone(),
-        request: job.request.clone(),
-        counted_at,
-        expected: census.total,
-        shards: deal(ranges(world, job, &census).await?, job.shards),
+        run_id: id.clone(),
+        request: request.clone(),
+        counted_at: draft.counted_at,
+        expected: draft.expected,
+        shards: deal(draft.ranges(request), job.shards),
     };
-    store::create(world.store.as_ref(), &job.layout().plan(run_id), &plan).await?;
+    match store::create(store, &books.layout.plan(id), &plan).await {
+        // Somebody else was first: theirs is the plan.
+        Err(err) if err.kind() == Kind::Conflict => return books.plan(id).await,
+        created => created.map(drop)?,
+    }
     info!(
-        run.id = %run_id,
+        run.id = %id,
         expected = plan.expected,
         shards = plan.shards.len(),
-        "Planned run {run_id}: {} assets in {} ranges and {} shards",
+        "Planned run {id}: {} assets in {} ranges and {} shards",
         plan.expected,
         plan.ranges().count(),
         plan.shards.len()
     );
-    Ok(plan)
+    Ok(Some(plan))
+}
+
+fn out_of_time() -> Error {
+    Error::new(Kind::Unavailable { retry_after: None }, "plan a run")
+        .because("the service did not count in the time there was")
+        .advise("it goes on by itself; a larger EASM_SLICE_SECONDS gives it more time")
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
-//! Reads one range to its end, page by page, each asset once.
+//! Reads one range, page by page, each asset once, from where an earlier reading ended.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZero;
 use std::ops::Range as Span;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::slice::Slice;
 use super::source::{Page, Query, Source};
 use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
+use crate::model::ids::Ids;
 use crate::model::plan::Range;
 
 /// How many assets in a row may be old ones before reading is given up. A service that repeats itself
@@ -35,108 +38,155 @@ pub(super) struct Records {
     pub room: OwnedSemaphorePermit,
 }
 
-/// Room for one page in work, of all shards together. Two for each core: one is encoded while the
-/// other is written. Without a common limit memory would grow with the shards.
-async fn room() -> OwnedSemaphorePermit {
-    static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+/// Room for pages in work, of all shards together. Without a common limit memory would grow with the
+/// shards.
+#[derive(Debug, Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    /// Two pages for each core: one is encoded while the other is written.
+    fn default() -> Self {
         let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Arc::new(Semaphore::new((2 * n_cores).min(ROOM_MAX)))
-    });
-    Arc::clone(&ROOM).acquire_owned().await.expect("the semaphore is never closed")
+        Self(Arc::new(Semaphore::new((2 * n_cores).min(ROOM_MAX))))
+    }
+}
+
+impl Room {
+    /// Room for one page.
+    async fn take(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.0).acquire_owned().await.expect("the semaphore is never closed")
+    }
 }
 
 /// Where the records of a range go.
 pub(super) trait Sink: Send {
-    /// Takes over `records`.
-    fn add(&mut self, records: Records) -> impl Future<Output = Result<()>> + Send;
+    /// How many assets the next page may have.
+    fn page_size(&self) -> u32;
+
+    /// Takes over `records`; `reading` is how far that comes.
+    fn add(
+        &mut self,
+        records: Records,
+        reading: &Reading,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// What became of a range.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+/// How far reading a range has come: what is taken over, and the cursor behind it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reading {
+    /// Where to go on. `None`: at the start, or nothing comes any more.
+    pub cursor: Option<String>,
+    /// Ids taken over.
+    pub ids: Ids,
     /// Unique assets taken over.
     pub taken: u64,
     /// Assets that came more than once.
     pub duplicates: u64,
 }
 
-/// Reads `range`, which is `query`, from its beginning into `sink`, `page_size` assets at a time, at
-/// most its quota. While a page is taken over, the next one is on its way.
+/// Why reading ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// Everything came.
+    Done,
+    /// The slice was over.
+    SliceOver,
+    /// What the source failed with. [`Kind::Endless`]: the cursor came back, nothing new comes any
+    /// more, or far more than was counted.
+    Failed(Error),
+}
+
+/// Reads `range`, which is `query`, into `sink` from where `reading` is, at most its quota. While a
+/// page is taken over, the next one is on its way. `reading` is moved on with what `sink` took, so
+/// that whatever the ending, going on from there loses and doubles nothing.
 ///
 /// # Errors
-/// [`Kind::Endless`] if the cursor comes back, nothing new comes any more, or far more than was
-/// counted, and what source or sink failed with.
+/// What `sink` failed with.
 pub(super) async fn read(
     source: &dyn Source,
+    room: &Room,
     query: &Query,
-    page_size: u32,
     range: &Range,
+    reading: &mut Reading,
     sink: &mut impl Sink,
-) -> Result<Tally> {
+    slice: &Slice,
+) -> Result<Ending> {
     let quota = range.quota;
     let taken_max = range.expected.saturating_mul(2).saturating_add(SURPLUS_MAX);
-    let mut ids = HashSet::new();
     let mut cursors = HashSet::new();
-    let mut tally = Tally::default();
     let mut n_stale = 0;
-    let mut coming = Some(source.page(query, None, page_size).await?);
-    while let Some(page) = coming {
-        let Page { body, assets, next, total: _ } = page;
+    let size = sink.page_size();
+    let mut coming = slice.bound(source.page(query, reading.cursor.as_deref(), size)).await;
+    loop {
+        let Page { body, assets, next, total: _ } = match coming {
+            Some(Ok(page)) => page,
+            Some(Err(err)) => return Ok(Ending::Failed(err)),
+            None => return Ok(Ending::SliceOver),
+        };
         let mut spans = Vec::with_capacity(assets.len());
         for asset in assets {
-            if quota == Some(tally.taken) {
+            if quota == Some(reading.taken) {
                 break;
             }
-            match ids.insert(asset.id_hash) {
+            match reading.ids.insert(asset.id_hash) {
                 true => {
                     spans.push(asset.span);
-                    tally.taken += 1;
+                    reading.taken += 1;
                     n_stale = 0;
                 }
                 false => {
-                    tally.duplicates += 1;
+                    reading.duplicates += 1;
                     n_stale += 1;
                 }
             }
         }
-        let next = next.filter(|_| quota != Some(tally.taken));
-        if let Some(cursor) = &next {
-            if !cursors.insert(cursor.clone()) {
-                return Err(endless("the service's cursor came back to where it was", tally));
-            }
-            if n_stale >= STALE_ASSETS_MAX {
-                return Err(endless("nothing new comes any more", tally));
-            }
-            if tally.taken > taken_max {
-                return Err(endless("far more assets come than the service counts", tally));
+        reading.cursor = next.filter(|_| quota != Some(reading.taken));
+        if let Some(cursor) = &reading.cursor {
+            let fault = match () {
+                () if !cursors.insert(hash(cursor)) => {
+                    "the service's cursor came back to where it was"
+                }
+                () if n_stale >= STALE_ASSETS_MAX => "nothing new comes any more",
+                () if reading.taken > taken_max => "far more assets come than the service counts",
+                () => "",
+            };
+            if !fault.is_empty() {
+                return Ok(Ending::Failed(endless(fault, reading.taken)));
             }
         }
         let records = match spans.is_empty() {
             true => None,
             // The next page is not asked for before there is room for this one.
-            false => Some(Records { body, spans, room: room().await }),
+            false => Some(Records { body, spans, room: room.take().await }),
         };
+        let size = sink.page_size();
         let take = async {
             match records {
-                Some(records) => sink.add(records).await,
+                Some(records) => sink.add(records, reading).await,
                 None => Ok(()),
             }
         };
-        let fetch = async {
-            match &next {
-                Some(cursor) => source.page(query, Some(cursor), page_size).await.map(Some),
-                None => Ok(None),
-            }
+        let Some(cursor) = &reading.cursor else {
+            take.await?;
+            return Ok(Ending::Done);
         };
+        // A page that fails to come does not hold up what is being taken over.
+        let fetch = async { Ok(slice.bound(source.page(query, Some(cursor), size)).await) };
         ((), coming) = futures::future::try_join(take, fetch).await?;
     }
-    Ok(tally)
 }
 
-fn endless(reason: &str, tally: Tally) -> Error {
+/// Stands for a cursor among those of one reading.
+fn hash(cursor: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    cursor.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn endless(reason: &str, n_assets: u64) -> Error {
     Error::new(Kind::Endless, "list assets")
         .because(reason)
-        .with("assets", tally.taken)
+        .with("assets", n_assets)
         .advise("try again later, and report it to the service if it stays so")
 }
 
@@ -178,7 +228,11 @@ mod tests {
     struct Counter(u64);
 
     impl Sink for Counter {
-        async fn add(&mut self, records: Records) -> Result<()> {
+        fn page_size(&self) -> u32 {
+            100
+        }
+
+        async fn add(&mut self, records: Records, _reading: &Reading) -> Result<()> {
             self.0 += records.spans.len() as u64;
             Ok(())
         }
@@ -187,12 +241,20 @@ mod tests {
     async fn read_script(
         pages: Vec<(Vec<u64>, Option<&'static str>)>,
         quota: Option<u64>,
-    ) -> (Result<Tally>, u64, u32) {
+    ) -> (Result<(u64, u64)>, u64, u32) {
         let script = Script { pages, asked: Mutex::new(0) };
         let mut counter = Counter::default();
         let range =
             Range { id: 0, kind: KindCut::Other, within: Within::default(), expected: 5, quota };
-        let tally = read(&script, &whole(&Request::everything()), 100, &range, &mut counter).await;
+        let (query, (_stop, slice)) = (whole(&Request::everything()), Slice::endless());
+        let mut reading = Reading::default();
+        let (room, read) = (Room::default(), &mut reading);
+        let ending = super::read(&script, &room, &query, &range, read, &mut counter, &slice).await;
+        let tally = match ending.expect("a counter does not fail") {
+            Ending::Done => Ok((reading.taken, reading.duplicates)),
+            Ending::Failed(err) => Err(err),
+            Ending::SliceOver => panic!("nobody stops it"),
+        };
         let asked = *script.asked.lock().expect("not poisoned");
         (tally, counter.0, asked)
     }
@@ -201,7 +263,7 @@ mod tests {
     async fn an_asset_that_comes_twice_is_taken_once() {
         let pages = vec![(vec![1, 2], Some("1")), (vec![2, 3, 3], Some("2")), (vec![4], None)];
         let (tally, taken, _) = read_script(pages, None).await;
-        assert_eq!(tally.expect("read"), Tally { taken: 4, duplicates: 2 });
+        assert_eq!(tally.expect("read"), (4, 2));
         assert_eq!(taken, 4);
     }
 
@@ -209,7 +271,7 @@ mod tests {
     async fn a_quota_is_met_exactly_and_nothing_more_is_asked_for() {
         let pages = vec![(vec![1, 2], Some("1")), (vec![3, 4], Some("2")), (vec![5], None)];
         let (tally, taken, asked) = read_script(pages, Some(3)).await;
-        assert_eq!((tally.expect("read").taken, taken, asked), (3, 3, 2));
+        assert_eq!((tally.expect("read").0, taken, asked), (3, 3, 2));
     }
 
     #[tokio::test]

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 
 use super::part::encode;
-use super::plan::{census, query_of, ranges, total};
-use super::range::{self, Records, Sink};
+use super::plan::{Draft, query_of, total};
+use super::range::{self, Ending, Reading, Records, Sink};
+use super::slice::Slice;
 use super::{Job, World};
 use crate::error::{Error, Kind, Result};
 use crate::model::manifest::Completeness;
 use crate::model::plan::deal;
-use crate::model::request::Compression;
+use crate::model::request::{Compression, Request};
 
 /// A writer that pages of several shards go to, one whole page at a time.
 pub type Output = Arc<Mutex<dyn Write + Send>>;
@@ -28,32 +29,48 @@ pub struct Streamed {
     pub completeness: Completeness,
 }
 
-/// Writes all assets that `job` asks for to `output`, in no particular order, each once.
+/// Writes all assets that `request` asks for to `output`, in no particular order, each once.
 ///
 /// # Errors
 /// What the source failed with; [`Kind::PipeClosed`] if nobody reads `output` any more.
-pub async fn stream(world: &World, job: Job, output: Output) -> Result<Streamed> {
+pub async fn stream(
+    world: &World,
+    job: &Job,
+    request: &Request,
+    output: Output,
+) -> Result<Streamed> {
     let source = world.source.as_ref();
-    let census = census(source, &job.request).await?;
-    let wanted = job.request.max_assets.unwrap_or(u64::MAX);
-    world.observer.planned(census.total.min(wanted));
-    let shards = deal(ranges(world, &job, &census).await?, job.shards);
-    let job = Arc::new(job);
+    let mut draft = Draft::begin(world, job, request).await?;
+    while !draft.is_done() {
+        draft.round(world, job, request).await?;
+    }
+    let expected_at_start = draft.expected();
+    let wanted = request.max_assets.unwrap_or(u64::MAX);
+    world.observer.planned(expected_at_start.min(wanted));
+    let shared = Arc::new(request.clone());
     let mut streams = JoinSet::new();
-    for shard in shards {
-        let (world, job) = (world.clone(), Arc::clone(&job));
+    for shard in deal(draft.ranges(request), job.shards) {
+        let (world, request) = (world.clone(), Arc::clone(&shared));
         let mut sink = Pipe {
             output: Arc::clone(&output),
-            compression: job.request.compression,
+            compression: request.compression,
+            page_size: job.page_size,
             world: world.clone(),
         };
         streams.spawn(async move {
+            let (_stop, slice) = Slice::endless();
             let mut taken = 0;
             for range in &shard.ranges {
-                let query = query_of(&job.request, range);
-                let source = world.source.as_ref();
-                let tally = range::read(source, &query, job.page_size, range, &mut sink).await?;
-                taken += tally.taken;
+                let query = query_of(&request, range);
+                let (source, room) = (world.source.as_ref(), &world.room);
+                let mut reading = Reading::default();
+                let read =
+                    range::read(source, room, &query, range, &mut reading, &mut sink, &slice);
+                match read.await? {
+                    Ending::Done => taken += reading.taken,
+                    Ending::Failed(err) => return Err(err),
+                    Ending::SliceOver => return Err(internal("an endless slice ended".to_owned())),
+                }
             }
             Ok::<u64, Error>(taken)
         });
@@ -63,19 +80,24 @@ pub async fn stream(world: &World, job: Job, output: Output) -> Result<Streamed>
         // The first failure ends them all: the set is dropped.
         exported += ended.unwrap_or_else(|err| Err(internal(err.to_string())))?;
     }
-    let at_end = total(source, &job.request).await?;
-    let completeness = Completeness::judge(exported, census.total, at_end, job.request.max_assets);
-    Ok(Streamed { exported, expected_at_start: census.total, completeness })
+    let at_end = total(source, request).await?;
+    let completeness = Completeness::judge(exported, expected_at_start, at_end, request.max_assets);
+    Ok(Streamed { exported, expected_at_start, completeness })
 }
 
 struct Pipe {
     output: Output,
     compression: Compression,
+    page_size: u32,
     world: World,
 }
 
 impl Sink for Pipe {
-    async fn add(&mut self, records: Records) -> Result<()> {
+    fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    async fn add(&mut self, records: Records, _reading: &Reading) -> Result<()> {
         let output = Arc::clone(&self.output);
         let n_records = records.spans.len() as u64;
         let Records { body, spans, room: _room } = records;

@@ -1,6 +1,7 @@
 //! Where things lie under the store's URL (contract, section 6).
 
 use super::asset::KindCut;
+use super::hash::sha256_hex;
 use super::request::{Dataset, Request};
 use super::run::RunId;
 
@@ -21,6 +22,21 @@ impl Layout {
         format!("{}/latest.json", self.target)
     }
 
+    /// `{t}/history.json`
+    pub fn history(&self) -> String {
+        format!("{}/history.json", self.target)
+    }
+
+    /// `{t}/active/`, below which a document for each request in work lies.
+    pub fn active_all(&self) -> String {
+        format!("{}/active/", self.target)
+    }
+
+    /// `{t}/active/{requestHash}.json`
+    pub fn active(&self, request: &Request) -> String {
+        format!("{}{}.json", self.active_all(), request.hash())
+    }
+
     /// `{t}/runs/{runId}/run.json`
     pub fn run(&self, id: &RunId) -> String {
         format!("{}/runs/{id}/run.json", self.target)
@@ -29,6 +45,16 @@ impl Layout {
     /// `{t}/runs/{runId}/plan.json`
     pub fn plan(&self, id: &RunId) -> String {
         format!("{}/runs/{id}/plan.json", self.target)
+    }
+
+    /// `{t}/runs/{runId}/plan.partial.json`: how far a long plan has come.
+    pub fn partial_plan(&self, id: &RunId) -> String {
+        format!("{}/runs/{id}/plan.partial.json", self.target)
+    }
+
+    /// `{t}/runs/{runId}/cancel.json`
+    pub fn cancel(&self, id: &RunId) -> String {
+        format!("{}/runs/{id}/cancel.json", self.target)
     }
 
     /// `{t}/runs/{runId}/checkpoints/{shard}.json`
@@ -57,6 +83,11 @@ impl Layout {
             request.compression.ending()
         )
     }
+}
+
+/// `_keys/{sha256(Idempotency-Key)}.json`
+pub fn key(idempotency_key: &str) -> String {
+    format!("_keys/{}.json", sha256_hex(idempotency_key.as_bytes()))
 }
 
 /// What makes a part's name its own within a run.

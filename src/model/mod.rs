@@ -4,8 +4,12 @@
 //! [`checkpoint::Checkpoint`], [`manifest::Manifest`]) are the store layout of the contract,
 //! section 6: camelCase members, each with a `schemaVersion`.
 
+pub mod active;
 pub mod asset;
 pub mod checkpoint;
+pub mod hash;
+pub mod history;
+pub mod ids;
 pub mod layout;
 pub mod manifest;
 pub mod plan;

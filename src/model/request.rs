@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::asset::AssetKind;
+use super::hash::sha256_hex;
 
 /// A kind of thing that is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +106,15 @@ impl Request {
 }
 
 impl Request {
+    /// What stands for it: equal requests have equal hashes, in every version of this program that
+    /// knows the same members. 64 hexadecimal digits.
+    ///
+    /// A saved filter counts by its name, since the run that resolves it is the one in work.
+    pub fn hash(&self) -> String {
+        let json = serde_json::to_vec(self).expect("names and numbers are JSON");
+        sha256_hex(&json)
+    }
+
     /// Whether every kind is asked for, those that are new included.
     pub fn wants_all_kinds(&self) -> bool {
         self.kinds.len() == AssetKind::ALL.len()

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 
 /// Id of a run: `20261122T060000Z-1a2b3c4d`, the start in UTC and a tail that tells runs of the
 /// same second apart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(String);
 
@@ -17,6 +17,15 @@ impl RunId {
     /// The id of a run that starts at `at`, with a random or hashed `tail`.
     pub fn new(at: Timestamp, tail: u32) -> Self {
         Self(format!("{}-{tail:08x}", at.compact()))
+    }
+
+    /// Reads an id. `None`: `text` is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (at, tail) = text.split_once('-')?;
+        let is_tail =
+            tail.len() == 8 && tail.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_id = is_tail && Timestamp::parse_compact(at).is_some();
+        is_id.then(|| Self(text.to_owned()))
     }
 
     /// The id as text.
@@ -40,20 +49,63 @@ impl fmt::Display for RunId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Trigger {
+    /// The schedule.
+    Timer,
+    /// A request to the HTTP function.
+    Http,
     /// Somebody at a terminal.
     Cli,
+}
+
+impl Trigger {
+    /// The word in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timer => "timer",
+            Self::Http => "http",
+            Self::Cli => "cli",
+        }
+    }
 }
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
+    /// Opened, and not planned yet.
+    Queued,
     /// In work.
     Running,
     /// The manifest exists.
     Complete,
     /// Ended without a manifest.
     Failed,
+    /// Somebody asked to end it.
+    Cancelled,
+    /// Its slot found a run of an equal request in work.
+    Skipped,
+}
+
+impl Status {
+    /// Whether nothing more comes.
+    pub fn is_ended(self) -> bool {
+        match self {
+            Self::Queued | Self::Running => false,
+            Self::Complete | Self::Failed | Self::Cancelled | Self::Skipped => true,
+        }
+    }
+
+    /// The word in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
 }
 
 /// How far a run has come.
@@ -108,8 +160,30 @@ pub struct RunDocument {
     pub progress: Progress,
     /// Path of the manifest, once it exists.
     pub manifest: Option<String>,
-    /// Why it failed.
+    /// Why it failed, was cancelled or skipped.
     pub error: Option<RunError>,
+    /// Whether `latest.json` may name it: it is of the target's own request, or was asked to be
+    /// published.
+    #[serde(default)]
+    pub publishes: bool,
+    /// Put off: nothing is done for the run before then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// How often in a row it was put off.
+    #[serde(default)]
+    pub pauses: u32,
+    /// When maintenance last gave its work out again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requeued_at: Option<Timestamp>,
+    /// How often maintenance did so since something was last saved.
+    #[serde(default)]
+    pub requeues: u32,
+    /// When it was last resumed by `--resume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
+    /// How often it was resumed. Counts of futile attempts start anew with each.
+    #[serde(default)]
+    pub resumes: u32,
 }
 
 #[cfg(test)]
@@ -122,5 +196,22 @@ mod tests {
         let id = RunId::new(at, 0x1a2b_3c4d);
         assert_eq!(id.as_str(), "20261122T060000Z-1a2b3c4d");
         assert_eq!(id.date(), "2026-11-22");
+        assert_eq!(RunId::parse(id.as_str()), Some(id));
+    }
+
+    #[test]
+    fn what_is_no_run_id_is_not_taken_for_one() {
+        for text in [
+            "",
+            "20261122T060000Z",
+            "20261122T060000Z-",
+            "20261122T060000Z-1A2B3C4D",
+            "20261122T060000Z-1a2b3c4",
+            "20261322T060000Z-1a2b3c4d",
+            "../20261122T060000Z-1a2b3c4d",
+            "20261122T060000Z-1a2b3c4d/..",
+        ] {
+            assert_eq!(RunId::parse(text), None, "{text}");
+        }
     }
 }

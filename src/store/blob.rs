@@ -5,12 +5,14 @@
 //!
 //! # Invariants
 //! - Every block carries its MD5, which the service checks before it keeps the block.
-//! - Content that is not what its stored MD5 says is not handed out.
+//! - Content that is not what its stored MD5 says is not handed out, nor a range that is not what the
+//!   MD5 says that the service computed of it.
 //! - The texts of the SDK's errors are never used: status and code say enough, and a text may repeat
 //!   what was sent.
 
 use std::collections::HashMap;
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,7 +20,7 @@ use azure_core::http::{
     Body, ClientOptions, Etag, RequestContent, RetryOptions, Transport, Url, XmlFormat,
 };
 use azure_storage_blob::models::{
-    BlobClientDownloadOptions, BlobClientGetPropertiesResultHeaders,
+    BlobClientDeleteOptions, BlobClientDownloadOptions, BlobClientGetPropertiesResultHeaders,
     BlobContainerClientListBlobsOptions, BlockBlobClientCommitBlockListOptions,
     BlockBlobClientStageBlockOptions, BlockBlobClientUploadOptions, BlockLookupList,
     ListBlobsIncludeItem,
@@ -31,7 +33,8 @@ use md5::{Digest, Md5};
 use super::blob_error::{self, Answered};
 use super::service::{Committal, Condition, Head, Listing, Service, Stamp};
 use super::sign::{WithDevelopmentKey, WithToken};
-use super::{DOCUMENT_BYTES_MAX, Tag};
+use super::{CHUNK_BYTES_MAX, DOCUMENT_BYTES_MAX, Tag};
+use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 use crate::net::egress::{Bodies, Egress, NamedBy, is_on_loopback};
 use crate::net::{Bearer, SIGNING_IN};
@@ -134,6 +137,16 @@ impl Service for Blob {
     fn name(&self) -> String {
         let url = self.container.url().as_str();
         format!("{url}/{}", self.prefix).trim_end_matches('/').to_owned()
+    }
+
+    fn url(&self, path: &str) -> String {
+        let mut url = self.container.url().clone();
+        // The client has added segments to it already, or refused it.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(format!("{}{path}", self.prefix).split('/'));
+        }
+        // Origin and path and nothing else, so that no query or user can come along.
+        format!("{}{}", url.origin().ascii_serialization(), url.path())
     }
 
     async fn check(&self) -> Result<()> {
@@ -247,14 +260,54 @@ impl Service for Blob {
         Ok(Some((content.into(), tag(properties.etag, OPERATION)?)))
     }
 
+    async fn get_range(&self, path: &str, range: Range<u64>, tag: &Tag) -> Result<Bytes> {
+        const OPERATION: &str = "read a file";
+        let wanted = range.end - range.start;
+        let options = BlobClientDownloadOptions {
+            if_match: Some(tag.0.as_str().into()),
+            range: Some(range.into()),
+            range_get_content_md5: Some(true),
+            parallel: NonZero::new(1),
+            // One request.
+            partition_size: NonZero::new(CHUNK_BYTES_MAX),
+            ..BlobClientDownloadOptions::default()
+        };
+        let found = self.blob(path).download(Some(options)).await.map_err(|err| {
+            let refusal = self.refusal(OPERATION, path, &err);
+            if blob_error::is_absent(&err) { refusal.as_kind(Kind::Conflict) } else { refusal }
+        })?;
+        let (properties, mut body) = (found.properties, found.body);
+        let mut content = Buffer::with_capacity(CHUNK_BYTES_MAX);
+        while let Some(chunk) =
+            body.try_next().await.map_err(|err| self.refusal(OPERATION, path, &err))?
+        {
+            content.extend_from_slice(&chunk);
+            if content.len() as u64 > wanted {
+                // Whoever ignores the range may send a file of any size.
+                break;
+            }
+        }
+        let is_damaged = properties.content_md5.is_some_and(|sent| sent != md5(&content));
+        if content.len() as u64 != wanted || is_damaged {
+            return Err(Error::new(Kind::Unreadable, OPERATION)
+                .because("what came is not what was asked for")
+                .with("path", format!("{}{path}", self.prefix)));
+        }
+        Ok(Bytes::from_owner(content))
+    }
+
     async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
         self.page(prefix, next, LIST_PAGE)
             .await
             .map_err(|err| self.refusal("list files", prefix, &err))
     }
 
-    async fn delete(&self, path: &str) -> Result<()> {
-        match self.blob(path).delete(None).await {
+    async fn delete(&self, path: &str, tag: Option<&Tag>) -> Result<()> {
+        let options = BlobClientDeleteOptions {
+            if_match: tag.map(|tag| tag.0.as_str().into()),
+            ..BlobClientDeleteOptions::default()
+        };
+        match self.blob(path).delete(Some(options)).await {
             Err(err) if !blob_error::is_absent(&err) => {
                 Err(self.refusal("delete a file", path, &err))
             }

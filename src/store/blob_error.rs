@@ -100,7 +100,8 @@ impl Answered<'_> {
                 (Kind::Store, "somebody holds a lease on it", "break the lease")
             }
             (409, "BlobAlreadyExists" | "PathAlreadyExists" | "ResourceAlreadyExists")
-            | (412, _) => (Kind::Conflict, "somebody else was first", CONFLICT),
+            // A range is asked for of what was seen to be that long.
+            | (412 | 416, _) => (Kind::Conflict, "somebody else was first", CONFLICT),
             (400, "InvalidBlockList" | "InvalidBlobOrBlock") => {
                 (Kind::Conflict, "the part's blocks are not there any more", CONFLICT)
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -85,6 +86,10 @@ impl<S: Service> Service for Faulty<S> {
         self.inner.name()
     }
 
+    fn url(&self, path: &str) -> String {
+        self.inner.url(path)
+    }
+
     async fn check(&self) -> Result<()> {
         self.meet("check", "", self.inner.check()).await
     }
@@ -107,12 +112,16 @@ impl<S: Service> Service for Faulty<S> {
         self.meet("get", path, self.inner.get(path)).await
     }
 
+    async fn get_range(&self, path: &str, range: Range<u64>, tag: &Tag) -> Result<Bytes> {
+        self.meet("get_range", path, self.inner.get_range(path, range, tag)).await
+    }
+
     async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
         self.meet("list", prefix, self.inner.list(prefix, next)).await
     }
 
-    async fn delete(&self, path: &str) -> Result<()> {
-        self.meet("delete", path, self.inner.delete(path)).await
+    async fn delete(&self, path: &str, tag: Option<&Tag>) -> Result<()> {
+        self.meet("delete", path, self.inner.delete(path, tag)).await
     }
 
     async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()> {

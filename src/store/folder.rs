@@ -1,8 +1,8 @@
 //! A store in a folder of the local disk.
 //!
 //! A file is written under a temporary name in `.easm-export-tmp/`, flushed to disk, and moved to
-//! its place without replacing anything: it is whole or it is not there. Replacing a document
-//! happens under an exclusive lock on `.easm-export-tmp/lock`, which all processes on this machine
+//! its place without replacing anything: it is whole or it is not there. Replacing or removing a
+//! document happens under an exclusive lock on `.easm-export-tmp/lock`, which all processes on this machine
 //! respect; its tag is a hash of its content.
 //!
 //! A killed process leaves its temporary files behind. They are deleted when the store is opened
@@ -19,13 +19,14 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::task::JoinHandle;
 
-use super::{DOCUMENT_BYTES_MAX, PartWriter, Store, Tag};
+use super::{CHUNK_BYTES_MAX, DOCUMENT_BYTES_MAX, PartReader, PartWriter, Store, Tag};
+use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 
 /// How long a temporary file that nobody touches is left alone. A part is written in minutes.
 pub const LEFTOVER_HOURS: u64 = 24;
 
-/// Longest wait for another process that replaces a document, which takes milliseconds.
+/// Longest wait for another process that replaces or removes a document, which takes milliseconds.
 pub const LOCK_SECONDS_MAX: u64 = 20;
 
 /// Pause between two looks at the lock.
@@ -90,6 +91,14 @@ impl FolderStore {
                 Err(TryLockError::Error(err)) => return Err(err),
             }
         }
+    }
+
+    /// That the document `path` is another one than was read.
+    fn changed(&self, operation: &'static str, path: &str) -> Error {
+        Error::new(Kind::Conflict, operation)
+            .because("somebody else changed it first")
+            .with("path", self.full(path).display())
+            .advise("see that nobody else works in this run's folder, and export again")
     }
 
     /// Runs `work` where blocking is allowed, and says what its failure means.
@@ -183,17 +192,30 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
+/// The file at `path`, if one is there.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
+    }
+}
+
 fn read_all(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
+    let Some(file) = open(path)? else { return Ok(None) };
     let mut content = Vec::new();
     file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut content)?;
     if content.len() as u64 > DOCUMENT_BYTES_MAX {
         return Err(io::Error::other("the document is larger than any this program writes"));
     }
     Ok(Some(content))
+}
+
+/// Deletes the file at `path`, if one is there.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 fn delete_leftovers(tmp: &Path) -> io::Result<()> {
@@ -230,6 +252,12 @@ fn list_into(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result
 impl Store for FolderStore {
     fn name(&self) -> String {
         self.root.display().to_string()
+    }
+
+    fn url(&self, path: &str) -> String {
+        let full = self.full(path);
+        // Fails where the folder that the process works in is gone; then nothing is absolute.
+        std::path::absolute(&full).unwrap_or(full).display().to_string()
     }
 
     async fn check(&self) -> Result<()> {
@@ -289,12 +317,26 @@ impl Store for FolderStore {
                 Ok(Some(tag(&content)))
             })
             .await?;
-        replaced.ok_or_else(|| {
-            Error::new(Kind::Conflict, "replace a document")
-                .because("somebody else changed it first")
-                .with("path", self.full(path).display())
-                .advise("see that nobody else works in this run's folder, and export again")
-        })
+        replaced.ok_or_else(|| self.changed("replace a document", path))
+    }
+
+    async fn remove(&self, path: &str, tag_read: &Tag) -> Result<()> {
+        const OPERATION: &str = "remove a document";
+        let place = self.full(path);
+        let tag_read = tag_read.clone();
+        let is_gone = self
+            .blocking(OPERATION, path, move |store| {
+                let _lock = store.lock()?;
+                let Some(present) = read_all(&place)? else { return Ok(true) };
+                if tag(&present) != tag_read {
+                    return Ok(false);
+                }
+                remove_file(&place)?;
+                sync_folder(place.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+                Ok(true)
+            })
+            .await?;
+        if is_gone { Ok(()) } else { Err(self.changed(OPERATION, path)) }
     }
 
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
@@ -304,6 +346,13 @@ impl Store for FolderStore {
             let tag = tag(&content);
             (Bytes::from(content), tag)
         }))
+    }
+
+    async fn open(&self, path: &str) -> Result<Option<Box<dyn PartReader>>> {
+        let place = self.full(path);
+        let file = self.blocking("open a file", path, move |_| open(&place)).await?;
+        let Some(file) = file else { return Ok(None) };
+        Ok(Some(Box::new(FolderReader { place: self.full(path), file: Some(file) })))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -320,11 +369,7 @@ impl Store for FolderStore {
 
     async fn delete(&self, path: &str) -> Result<()> {
         let place = self.full(path);
-        self.blocking("delete a file", path, move |_| match fs::remove_file(&place) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        })
-        .await
+        self.blocking("delete a file", path, move |_| remove_file(&place)).await
     }
 }
 
@@ -392,6 +437,32 @@ impl PartWriter for FolderPart {
             persist_new(tmp, &place)
         });
         finish.await.map_err(|err| from_io("finish a part", &self.place, &err))
+    }
+}
+
+/// A file being read. It stays what it was when it was opened: a file is replaced by a move, which
+/// leaves the one that is open alone.
+struct FolderReader {
+    place: PathBuf,
+    /// Away while a read is under way; a read that failed does not bring it back.
+    file: Option<File>,
+}
+
+#[async_trait]
+impl PartReader for FolderReader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        const OPERATION: &str = "read a file";
+        let mut file = self.file.take().ok_or_else(|| {
+            Error::new(Kind::Internal, OPERATION).because("an earlier read of it failed")
+        })?;
+        let read = spawn(move || {
+            let mut chunk = Buffer::with_capacity(CHUNK_BYTES_MAX);
+            (&mut file).take(CHUNK_BYTES_MAX as u64).read_to_end(&mut chunk)?;
+            Ok((file, chunk))
+        });
+        let (file, chunk) = read.await.map_err(|err| from_io(OPERATION, &self.place, &err))?;
+        self.file = Some(file);
+        Ok((!chunk.is_empty()).then(|| Bytes::from_owner(chunk)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A store in memory, for tests: it does what Blob Storage does, as far as a [`Service`] can tell.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -67,6 +68,10 @@ impl Service for Memory {
         "memory".to_owned()
     }
 
+    fn url(&self, path: &str) -> String {
+        format!("memory/{path}")
+    }
+
     async fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -96,6 +101,14 @@ impl Service for Memory {
         Ok(inner.blobs.get(path).map(|blob| (blob.content.clone(), blob.head.tag.clone())))
     }
 
+    async fn get_range(&self, path: &str, range: Range<u64>, tag: &Tag) -> Result<Bytes> {
+        let inner = self.lock();
+        let present = inner.blobs.get(path).filter(|blob| blob.head.tag == *tag);
+        let content = &present.ok_or_else(|| conflict(path))?.content;
+        let at = |byte: u64| usize::try_from(byte).expect("it is in memory");
+        Ok(content.slice(at(range.start)..at(range.end)))
+    }
+
     async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
         let inner = self.lock();
         let from = next.unwrap_or(prefix).to_owned();
@@ -110,8 +123,14 @@ impl Service for Memory {
         Ok(Listing { paths, next })
     }
 
-    async fn delete(&self, path: &str) -> Result<()> {
-        self.lock().blobs.remove(path);
+    async fn delete(&self, path: &str, tag: Option<&Tag>) -> Result<()> {
+        let mut inner = self.lock();
+        let present = inner.blobs.get(path).map(|blob| &blob.head.tag);
+        // Also where nothing is there, which is the harder answer of the two that are allowed.
+        if tag.is_some() && present != tag {
+            return Err(conflict(path));
+        }
+        inner.blobs.remove(path);
         Ok(())
     }
 

@@ -5,8 +5,9 @@
 //!
 //! # Invariants
 //! - A part becomes visible whole or not at all, and only if no file of its name exists.
-//! - A document is created if absent, or replaced under the [`Tag`] that was read. Nothing else
-//!   writes a document.
+//! - A document is created if absent, or replaced or removed under the [`Tag`] that was read.
+//!   Nothing else writes a document.
+//! - What is read in pieces is one content from its first byte to its last, or an error.
 //! - Paths are relative, separated by `/`, made by [`crate::model::layout`].
 
 pub mod blob;
@@ -38,6 +39,9 @@ pub trait Store: Send + Sync {
     /// The store as a user would name it, without secrets.
     fn name(&self) -> String;
 
+    /// Where a user finds the file `path`: an absolute path, or a URL without query and secrets.
+    fn url(&self, path: &str) -> String;
+
     /// Makes sure that the store is there and can be used, as far as that can be seen without leaving
     /// anything behind.
     ///
@@ -63,11 +67,24 @@ pub trait Store: Send + Sync {
     /// [`Kind::Conflict`] if it is not, [`Kind::Store`] or [`Kind::StoreFull`].
     async fn replace(&self, path: &str, content: Bytes, tag: &Tag) -> Result<Tag>;
 
+    /// Deletes the document `path` if its content is still the one that `tag` was read with. That it
+    /// does not exist any more is not an error.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if its content is another one now, [`Kind::Store`].
+    async fn remove(&self, path: &str, tag: &Tag) -> Result<()>;
+
     /// Reads the document `path`, at most [`DOCUMENT_BYTES_MAX`] bytes. `None`: it does not exist.
     ///
     /// # Errors
     /// [`Kind::Store`].
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>>;
+
+    /// Opens the file `path`, of whatever size, to read it from its start. `None`: it does not exist.
+    ///
+    /// # Errors
+    /// [`Kind::Store`].
+    async fn open(&self, path: &str) -> Result<Option<Box<dyn PartReader>>>;
 
     /// Paths of the files below `prefix`, a path that ends with `/`, in order.
     ///
@@ -97,6 +114,22 @@ pub trait PartWriter: Send {
     /// [`Kind::Conflict`] if the name is taken, [`Kind::Store`] or [`Kind::StoreFull`].
     async fn commit(self: Box<Self>) -> Result<()>;
 }
+
+/// A file being read, as it was when it was opened.
+#[async_trait]
+pub trait PartReader: Send {
+    /// The bytes that come next, at least one and at most [`CHUNK_BYTES_MAX`]. `None`: there are no
+    /// more.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if the file as it was when it was opened is not to be had any more,
+    /// [`Kind::Store`].
+    async fn next(&mut self) -> Result<Option<Bytes>>;
+}
+
+/// Most bytes that [`PartReader::next`] reads at once: what reading a file of any size takes of
+/// memory.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// Largest state document: a manifest of a hundred thousand files stays well below it.
 pub const DOCUMENT_BYTES_MAX: u64 = 64 << 20;

@@ -7,6 +7,8 @@
 //! # Invariants
 //! - A write that succeeds is the writer's own: where something is there already, its [`Stamp`] says
 //!   whose it is. Equal content is not enough, since two workers may write the same claim.
+//! - A removal asks for no more than that the content is gone, so whoever removed it does not matter.
+//! - Every piece of a file that is read is asked for under the tag that was there at the beginning.
 //! - Two writers of one part never mix their blocks: the names have a random prefix per writer.
 //! - A part counts once every block was accepted under its MD5, and size and MD5 as stored are those
 //!   of what was sent. (The MD5 of the whole is what we stored: the service computes none over a list
@@ -21,7 +23,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::service::{Committal, Condition, Head, Service, Stamp};
-use super::{PartWriter, Store, Tag};
+use super::{CHUNK_BYTES_MAX, PartReader, PartWriter, Store, Tag};
 use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 use crate::net::SIGNING_IN;
@@ -148,6 +150,10 @@ impl Store for Remote {
         self.service.name()
     }
 
+    fn url(&self, path: &str) -> String {
+        self.service.url(path)
+    }
+
     async fn check(&self) -> Result<()> {
         let retry = RetryPolicy { tries_max: CHECK_TRIES_MAX, ..self.retry.clone() };
         Ok(tried(&retry, "open the store", || self.service.check()).await?)
@@ -175,8 +181,35 @@ impl Store for Remote {
         self.put("replace a document", path, content, Condition::Unchanged(tag.clone())).await
     }
 
+    async fn remove(&self, path: &str, tag: &Tag) -> Result<()> {
+        const OPERATION: &str = "remove a document";
+        let remove = || self.service.delete(path, Some(tag));
+        let failed = match tried(&self.retry, OPERATION, remove).await {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        if !failed.may_be_done() {
+            return Err(failed.err);
+        }
+        let look = || self.service.head(path);
+        match (tried(&self.patience_after(&failed), OPERATION, look).await, failed.err.kind()) {
+            (Ok(None), _) => Ok(()),
+            // Whether it is gone or another one cannot be known.
+            (Err(unseen), Kind::Conflict) => Err(unseen.err),
+            _ => Err(failed.err),
+        }
+    }
+
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
         Ok(tried(&self.retry, "read a document", || self.service.get(path)).await?)
+    }
+
+    async fn open(&self, path: &str) -> Result<Option<Box<dyn PartReader>>> {
+        // Not the first piece: an empty file has none that could be asked for.
+        let found = tried(&self.retry, "open a file", || self.service.head(path)).await?;
+        let Some(Head { tag, bytes, .. }) = found else { return Ok(None) };
+        let (store, path) = (self.clone(), path.to_owned());
+        Ok(Some(Box::new(RemoteReader { store, path, tag, bytes, at: 0 })))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
@@ -199,7 +232,7 @@ impl Store for Remote {
     }
 
     async fn delete(&self, path: &str) -> Result<()> {
-        Ok(tried(&self.retry, "delete a file", || self.service.delete(path)).await?)
+        Ok(tried(&self.retry, "delete a file", || self.service.delete(path, None)).await?)
     }
 }
 
@@ -329,8 +362,45 @@ impl PartWriter for RemotePart {
     }
 }
 
+/// A file being read, a request a chunk.
+struct RemoteReader {
+    store: Remote,
+    path: String,
+    /// Of the content that was there when the file was opened.
+    tag: Tag,
+    /// Its size.
+    bytes: u64,
+    /// How much of it was read.
+    at: u64,
+}
+
+#[async_trait]
+impl PartReader for RemoteReader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let Self { store, path, tag, bytes, at } = self;
+        let range = *at..(*at + CHUNK_BYTES_MAX as u64).min(*bytes);
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let get = || store.service.get_range(path, range.clone(), tag);
+        let chunk = tried(&store.retry, "read a file", get).await.map_err(|failed| match failed
+            .err
+            .kind()
+        {
+            Kind::Conflict => failed
+                .err
+                .because("it was changed or deleted while it was read")
+                .advise("see who else writes to the container or deletes from it"),
+            _ => failed.err,
+        })?;
+        *at = range.end;
+        Ok(Some(chunk))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::sync::Mutex;
     use std::time::Duration;
 
@@ -349,6 +419,10 @@ mod tests {
     impl Service for Lying {
         fn name(&self) -> String {
             "lying".to_owned()
+        }
+
+        fn url(&self, path: &str) -> String {
+            self.inner.url(path)
         }
 
         async fn check(&self) -> Result<()> {
@@ -378,12 +452,16 @@ mod tests {
             self.inner.get(path).await
         }
 
+        async fn get_range(&self, path: &str, range: Range<u64>, tag: &Tag) -> Result<Bytes> {
+            self.inner.get_range(path, range, tag).await
+        }
+
         async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
             self.inner.list(prefix, next).await
         }
 
-        async fn delete(&self, path: &str) -> Result<()> {
-            self.inner.delete(path).await
+        async fn delete(&self, path: &str, tag: Option<&Tag>) -> Result<()> {
+            self.inner.delete(path, tag).await
         }
 
         async fn stage(

@@ -7,6 +7,8 @@
 //! A failure of a retryable kind leaves open whether the request had its effect. Any other failure
 //! means that this request had none; of an earlier one it says nothing.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -81,6 +83,9 @@ pub trait Service: Send + Sync {
     /// The store as a user would name it, without secrets.
     fn name(&self) -> String;
 
+    /// Where a user finds `path`: a URL without query and secrets.
+    fn url(&self, path: &str) -> String;
+
     /// Makes sure that the place where everything goes is there.
     async fn check(&self) -> Result<()>;
 
@@ -103,11 +108,22 @@ pub trait Service: Send + Sync {
     /// nothing.
     async fn get(&self, path: &str) -> Result<Option<(Bytes, Tag)>>;
 
+    /// Reads the bytes `range` of the content of `tag` at `path`: at least one, at most
+    /// [`CHUNK_BYTES_MAX`](super::CHUNK_BYTES_MAX), and all within that content.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`](crate::error::Kind::Conflict) if another content is there, or none.
+    async fn get_range(&self, path: &str, range: Range<u64>, tag: &Tag) -> Result<Bytes>;
+
     /// Lists paths that begin with `prefix`, from where `next` of an earlier listing says.
     async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing>;
 
-    /// Deletes what is at `path`, if anything is.
-    async fn delete(&self, path: &str) -> Result<()>;
+    /// Deletes what is at `path`, if anything is; with a `tag`, only the content of that tag.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`](crate::error::Kind::Conflict) if another content is there. Whether nothing
+    /// being there is the same to a request with a tag, an implementation may choose.
+    async fn delete(&self, path: &str, tag: Option<&Tag>) -> Result<()>;
 
     /// Stages a block of the part `path`, if `md5` is that of what arrives. The same block again
     /// replaces it. All names of one part's

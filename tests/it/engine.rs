@@ -1,26 +1,29 @@
 //! The engine alone, against sources and stores that misbehave on purpose.
 
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use easm_export::clock::SystemClock;
+use easm_export::clock::{Clock, SystemClock, Timestamp};
 use easm_export::error::{Error, Kind, Result};
+use easm_export::export::open::Opening;
 use easm_export::export::source::{Asset, Cut, Page, Query, Source};
-use easm_export::export::{self, Job, Nobody, World, plan};
+use easm_export::export::{Job, Nobody, Observer, World, drive, plan};
 use easm_export::model::asset::{AssetKind, KindCut};
 use easm_export::model::manifest::{Completeness, Manifest};
 use easm_export::model::request::{Compression, Dataset, Format, Request};
-use easm_export::model::run::Trigger;
+use easm_export::model::run::{Status, Trigger};
 use easm_export::model::target::Workspace;
 use easm_export::net::retry::RetryPolicy;
 use easm_export::store::folder::FolderStore;
 use easm_export::store::memory::Memory;
 use easm_export::store::remote::Remote;
 use easm_export::store::service::{Committal, Condition, Head, Listing, Service, Stamp};
-use easm_export::store::{PartWriter, Store, Tag};
+use easm_export::store::{PartReader, PartWriter, Store, Tag};
+use tokio::time::Instant;
 
 /// Hosts, one a page. Of the first `n_short` readings each leaves out one asset.
 struct Hosts {
@@ -57,6 +60,18 @@ impl Source for Hosts {
     }
 }
 
+fn request() -> Request {
+    Request {
+        datasets: vec![Dataset::Assets],
+        filter: String::new(),
+        kinds: AssetKind::ALL.to_vec(),
+        format: Format::Ndjson,
+        compression: Compression::None,
+        columns: Vec::new(),
+        max_assets: None,
+    }
+}
+
 fn job() -> Job {
     Job {
         target: "contoso".to_owned(),
@@ -68,32 +83,27 @@ fn job() -> Job {
             region: String::new(),
         },
         api_version: String::new(),
-        request: Request {
-            datasets: vec![Dataset::Assets],
-            filter: String::new(),
-            kinds: AssetKind::ALL.to_vec(),
-            format: Format::Ndjson,
-            compression: Compression::None,
-            columns: Vec::new(),
-            max_assets: None,
-        },
-        is_own_request: true,
-        trigger: Trigger::Cli,
         page_size: 100,
         shards: 8,
         range_assets_max: 20_000,
         part_bytes_max: 25,
+        idle_max: Duration::from_secs(12 * 60 * 60),
     }
 }
 
+fn world(source: impl Source + 'static, store: Arc<dyn Store>) -> World {
+    World::new(Arc::new(source), store, Arc::new(SystemClock), Arc::new(Nobody))
+}
+
+/// A run from its beginning to its end, in one process.
+async fn run(world: &World, interrupt: impl Future<Output = ()>) -> Result<Manifest> {
+    let opening = Opening::now(request(), Trigger::Cli, world.clock.now(), true);
+    let (id, _) = drive::begin(world, &job(), &opening).await?;
+    drive::to_end(world, &job(), &id, interrupt).await
+}
+
 async fn export(source: impl Source + 'static, store: Arc<dyn Store>) -> Result<Manifest> {
-    let world = World {
-        source: Arc::new(source),
-        store,
-        clock: Arc::new(SystemClock),
-        observer: Arc::new(Nobody),
-    };
-    export::run(&world, job(), std::future::pending()).await
+    run(&world(source, store), std::future::pending()).await
 }
 
 async fn text(store: &FolderStore, manifest: &Manifest) -> String {
@@ -188,9 +198,9 @@ async fn a_rest_that_is_everything_is_refused_and_a_growing_inventory_is_not() {
     let err = export(NoRest, Arc::clone(&store) as Arc<dyn Store>).await.unwrap_err();
     assert!(err.to_string().contains("add up to 11 assets"), "{err}");
 
-    let census = plan::census(&Growing(AtomicU64::new(1000)), &job().request).await.unwrap();
+    let census = plan::census(&Growing(AtomicU64::new(1000)), &request()).await.unwrap();
     assert!(census.total >= census.by_kind.iter().map(|(_, n)| n).sum());
-    let mut hosts_and_pages = job().request;
+    let mut hosts_and_pages = request();
     hosts_and_pages.kinds = vec![AssetKind::Host, AssetKind::Page];
     plan::census(&Growing(AtomicU64::new(1000)), &hosts_and_pages).await.unwrap();
     let err = plan::census(&Unnarrowed, &hosts_and_pages).await.unwrap_err();
@@ -256,6 +266,10 @@ impl Store for Failing {
         self.inner.name()
     }
 
+    fn url(&self, path: &str) -> String {
+        self.inner.url(path)
+    }
+
     async fn check(&self) -> Result<()> {
         self.inner.check().await
     }
@@ -271,6 +285,14 @@ impl Store for Failing {
 
     async fn replace(&self, path: &str, content: Bytes, tag: &Tag) -> Result<Tag> {
         self.meet(path, self.inner.replace(path, content, tag)).await
+    }
+
+    async fn remove(&self, path: &str, tag: &Tag) -> Result<()> {
+        self.meet(path, self.inner.remove(path, tag)).await
+    }
+
+    async fn open(&self, path: &str) -> Result<Option<Box<dyn PartReader>>> {
+        self.inner.open(path).await
     }
 
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
@@ -322,12 +344,22 @@ async fn whatever_write_fails_no_manifest_speaks_of_what_is_not_there() {
     }
 }
 
-/// A store to which the manifest gets through, while every answer about it is lost.
-struct NoAnswer(Memory);
+/// A store to which the manifest gets through, while the answers about it are lost for some time.
+#[derive(Default)]
+struct NoAnswer {
+    inner: Memory,
+    n_written: AtomicU64,
+    n_lost: AtomicU64,
+}
+
+/// Answers that are lost: those of several tries, one after the other put off.
+const LOST: u64 = 20;
 
 impl NoAnswer {
-    fn lose<T>(path: &str, answer: Result<T>) -> Result<T> {
-        match path.ends_with("manifest.json") {
+    fn lose<T>(&self, path: &str, answer: Result<T>) -> Result<T> {
+        let is_struck =
+            path.ends_with("manifest.json") && self.n_written.load(Ordering::SeqCst) > 0;
+        match is_struck && self.n_lost.fetch_add(1, Ordering::SeqCst) < LOST {
             true => Err(Error::new(Kind::Unavailable { retry_after: None }, "write")),
             false => answer,
         }
@@ -337,87 +369,113 @@ impl NoAnswer {
 #[async_trait]
 impl Service for NoAnswer {
     fn name(&self) -> String {
-        self.0.name()
+        self.inner.name()
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.inner.url(path)
     }
 
     async fn check(&self) -> Result<()> {
-        self.0.check().await
+        self.inner.check().await
     }
 
     async fn put(&self, path: &str, content: Bytes, on: &Condition, stamp: &Stamp) -> Result<Tag> {
-        Self::lose(path, self.0.put(path, content, on, stamp).await)
+        self.n_written.fetch_add(u64::from(path.ends_with("manifest.json")), Ordering::SeqCst);
+        self.lose(path, self.inner.put(path, content, on, stamp).await)
     }
 
     async fn head(&self, path: &str) -> Result<Option<Head>> {
-        Self::lose(path, self.0.head(path).await)
+        self.lose(path, self.inner.head(path).await)
     }
 
     async fn get(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
-        Self::lose(path, self.0.get(path).await)
+        self.lose(path, self.inner.get(path).await)
+    }
+
+    async fn get_range(&self, path: &str, range: Range<u64>, tag: &Tag) -> Result<Bytes> {
+        self.lose(path, self.inner.get_range(path, range, tag).await)
     }
 
     async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
-        self.0.list(prefix, next).await
+        self.inner.list(prefix, next).await
     }
 
-    async fn delete(&self, path: &str) -> Result<()> {
-        self.0.delete(path).await
+    async fn delete(&self, path: &str, tag: Option<&Tag>) -> Result<()> {
+        self.inner.delete(path, tag).await
     }
 
     async fn stage(&self, path: &str, block: &str, content: Bytes, md5: [u8; 16]) -> Result<()> {
-        self.0.stage(path, block, content, md5).await
+        self.inner.stage(path, block, content, md5).await
     }
 
     async fn commit(&self, path: &str, committal: &Committal<'_>) -> Result<()> {
-        self.0.commit(path, committal).await
+        self.inner.commit(path, committal).await
     }
 }
 
-#[tokio::test]
-async fn a_run_of_whose_manifest_nothing_is_known_is_not_said_to_have_failed() {
-    let service = Arc::new(NoAnswer(Memory::default()));
-    let retry = RetryPolicy {
-        tries_max: 3,
-        pause_first: Duration::ZERO,
-        pause_max: Duration::ZERO,
-        ..RetryPolicy::default()
-    };
+/// A clock that goes with the runtime's, which a test lets pass without waiting.
+struct Virtual(Instant);
+
+impl Clock for Virtual {
+    fn now(&self) -> Timestamp {
+        Timestamp::parse("2026-11-22T06:00:00Z").unwrap().plus(self.0.elapsed())
+    }
+}
+
+/// What was waited for, and why.
+#[derive(Default)]
+struct Waits(Mutex<Vec<String>>);
+
+impl Observer for Waits {
+    fn planned(&self, _expected: u64) {}
+
+    fn took(&self, _records: u64) {}
+
+    fn waits(&self, until: Timestamp, because: &Error) {
+        self.0.lock().unwrap().push(format!("{until} {because}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_whose_manifest_nothing_is_known_goes_on_until_it_is() {
+    let service = Arc::new(NoAnswer::default());
+    let retry = RetryPolicy { tries_max: 3, ..RetryPolicy::default() };
     let store = Remote::new(Arc::clone(&service) as Arc<dyn Service>, retry);
-    let err = export(Hosts::new(10, 0), Arc::new(store)).await.unwrap_err();
-    assert!(matches!(err.kind(), Kind::Unavailable { .. }), "{err}");
-    assert!(err.to_string().contains("is complete if contoso/runs/"), "{err}");
-    let files = service.0.list("contoso/runs/", None).await.unwrap().paths;
-    let mut documents = std::collections::BTreeMap::new();
-    for path in files {
-        let (content, _) = service.0.get(&path).await.unwrap().unwrap();
-        let name = path.rsplit('/').next().unwrap().to_owned();
-        documents.insert(name, serde_json::from_slice::<serde_json::Value>(&content).unwrap());
-    }
-    assert_eq!(documents["manifest.json"]["counts"]["assets"]["exported"], 10);
-    assert_eq!(documents["run.json"]["status"], "running");
+    let (source, clock) = (Arc::new(Hosts::new(10, 0)), Arc::new(Virtual(Instant::now())));
+    let waits = Arc::new(Waits::default());
+    let world = World::new(source, Arc::new(store), clock, Arc::clone(&waits) as _);
+    let manifest = run(&world, std::future::pending()).await.unwrap();
+    assert_eq!(manifest.counts["assets"].exported, 10);
+    assert!(!waits.0.lock().unwrap().is_empty(), "it had to wait");
+    let files = world.store.list("contoso/").await.unwrap();
+    assert_eq!(files.iter().filter(|path| path.ends_with("manifest.json")).count(), 1);
+    let books = world.books(&job());
+    let run = books.run(&manifest.run_id).await.unwrap().unwrap();
+    assert_eq!(run.status, Status::Complete);
 }
 
 #[tokio::test]
-async fn an_interrupted_run_says_so_in_its_books() {
+async fn an_interrupted_run_is_taken_up_by_the_next_export_of_the_same_request() {
     let folder = tempfile::tempdir().unwrap();
     let store = FolderStore::new(folder.path());
-    let world = World {
-        source: Arc::new(Hosts::new(10, 0)),
-        store: Arc::new(store.clone()),
-        clock: Arc::new(SystemClock),
-        observer: Arc::new(Nobody),
-    };
-    // Once the run is open.
+    let world = world(Hosts::new(500, 0), Arc::new(store.clone()));
+    // Once something is read.
     let interrupt = async {
-        while store.list("contoso/").await.unwrap().is_empty() {
+        while store.list("contoso/assets/").await.unwrap().len() < 3 {
             tokio::task::yield_now().await;
         }
     };
-    let err = export::run(&world, job(), interrupt).await.unwrap_err();
+    let err = run(&world, interrupt).await.unwrap_err();
     assert_eq!(err.kind(), Kind::Interrupted);
-    let files = store.list("contoso/").await.unwrap();
-    let run = files.iter().find(|path| path.ends_with("run.json")).unwrap();
-    let (content, _) = store.read(run).await.unwrap().unwrap();
-    let run: serde_json::Value = serde_json::from_slice(&content).unwrap();
-    assert_eq!((&run["status"], &run["error"]["code"]), (&"failed".into(), &"interrupted".into()));
+    let active = store.list("contoso/active/").await.unwrap();
+    assert_eq!(active.len(), 1, "it is still in work");
+    let saved = store.list("contoso/assets/").await.unwrap();
+    let manifest = run(&world, std::future::pending()).await.unwrap();
+    assert!(err.to_string().contains(manifest.run_id.as_str()), "the same run: {err}");
+    assert_eq!(text(&store, &manifest).await.lines().count(), 500);
+    // It goes on where it was: nothing that was saved is read again.
+    let listed: Vec<String> = manifest.files.iter().map(|file| file.path.clone()).collect();
+    assert!(saved.iter().all(|path| listed.contains(path)), "{saved:?}");
+    assert!(store.list("contoso/active/").await.unwrap().is_empty());
 }

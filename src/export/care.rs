@@ -1,0 +1,195 @@
+//! Looks after runs in work: what is due goes on, what stalled is given out again, what ended is
+//! brought to its end. The function `Maintenance` does this every five minutes; in one process the
+//! driver does it for its own run.
+//!
+//! `active/ -> ended? finish it | waited too long? deadline | due or stalled? messages for what is left`
+//!
+//! Start reading at [`care`].
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::books::Books;
+use super::end::{delete_strays, fail, finish};
+use super::step::{Message, Standing, deadline, standing, work_left};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::model::history::{Entry, History};
+use crate::model::run::{RunDocument, Status};
+
+/// How long nothing is saved before work is given out again, the first time. It doubles each time: a
+/// message stays hidden for ten minutes when its host dies.
+pub const STALL_FIRST: Duration = Duration::from_secs(20 * 60);
+
+/// The longest such time.
+pub const STALL_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// How far clocks of two machines may be apart. A time further ahead was written by one that was wrong.
+const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How long after its end a run is looked at once more: a worker that was on its way when it ended may
+/// have written a part, or even the manifest. No slice is as long.
+const LATE: Duration = Duration::from_secs(60 * 60);
+
+/// Most runs that are looked at once more.
+const LATE_RUNS_MAX: usize = 4;
+
+/// Looks once after everything of a target that is in work. `idle_max` is how long a run may wait
+/// without saving anything (`EASM_RUN_HOURS_MAX`). Gives what goes on the queue.
+///
+/// Safe to repeat, and to do twice at once. What fails for one run is logged and does not keep the
+/// others from being looked after.
+///
+/// # Errors
+/// What the store failed with before anything could be looked at.
+pub async fn care(books: &Books, idle_max: Duration) -> Result<Vec<Message>> {
+    let mut messages = Vec::new();
+    for (_, active, _) in books.active().await? {
+        let looked = async {
+            // Whoever opened it may have died before that.
+            let run = books.open_run(&active, Status::Queued).await?;
+            look_after(books, run, idle_max, Eagerness::WhenStalled).await
+        };
+        match looked.await {
+            Ok(of_run) => messages.extend(of_run),
+            Err(err) => warn!(run.id = %active.run_id, "Could not look after a run: {err}"),
+        }
+    }
+    look_at_late(books).await?;
+    Ok(messages)
+}
+
+/// Brings to its end what ended and has not everything that follows from it: whoever ended it may have
+/// died behind that. For commands, before they do anything else.
+///
+/// What fails is only logged: it is not what the command is for.
+pub async fn repair(books: &Books) {
+    let repaired = async {
+        for (_, active, _) in books.active().await? {
+            finish(books, &active.run_id).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    if let Err(err) = repaired.await {
+        warn!("Could not look for runs that ended half: {err}");
+    }
+}
+
+/// When work is given out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Eagerness {
+    /// At once, unless the run is put off.
+    AtOnce,
+    /// When it was put off and is due, or nothing was saved for long.
+    WhenStalled,
+}
+
+/// Looks after `run`. Gives what is to be done for it now.
+///
+/// # Errors
+/// What the store failed with.
+pub(super) async fn look_after(
+    books: &Books,
+    run: RunDocument,
+    idle_max: Duration,
+    eagerness: Eagerness,
+) -> Result<Vec<Message>> {
+    let id = run.run_id.clone();
+    let Standing::InWork(run) = standing(books, &id).await? else {
+        finish(books, &id).await?;
+        return Ok(Vec::new());
+    };
+    let now = books.now();
+    if run.waits_until(now).is_some() {
+        if let Some(err) = deadline(books, &run, idle_max).await? {
+            fail(books, &id, &err).await?;
+        }
+        return Ok(Vec::new());
+    }
+    let (saved, progressed) = last_saved(books, &run, now).await?;
+    let requeues = match run.requeued_at {
+        // Something came of it.
+        Some(at) if progressed.is_some_and(|progressed| progressed > at) => 0,
+        _ => run.requeues,
+    };
+    let is_due = run.not_before.is_some();
+    let patience = STALL_FIRST.saturating_mul(1 << requeues.min(16)).min(STALL_MAX);
+    let is_stalled = now.since(saved) >= patience;
+    if !is_due && !is_stalled && eagerness == Eagerness::WhenStalled {
+        return Ok(Vec::new());
+    }
+    if let Some(err) = deadline(books, &run, idle_max).await? {
+        fail(books, &id, &err).await?;
+        return Ok(Vec::new());
+    }
+    // Who drives a run of its own need not say that it goes on.
+    if is_due || eagerness == Eagerness::WhenStalled {
+        let requeues = if is_due { 0 } else { requeues + 1 };
+        if !note_requeued(books, &run, requeues).await? {
+            // Somebody else does the same at this moment.
+            return Ok(Vec::new());
+        }
+    }
+    if eagerness == Eagerness::WhenStalled {
+        let why = if is_due { "is due" } else { "stalled" };
+        info!(run.id = %id, "Run {id} {why}; its work is given out again");
+    }
+    work_left(books, &Message::plan(books.target(), &id)).await
+}
+
+/// Notes that the work of the run, which was `seen` so, is given out again. `false`: somebody else did
+/// so meanwhile.
+async fn note_requeued(books: &Books, seen: &RunDocument, requeues: u32) -> Result<bool> {
+    let now = books.now();
+    let is_same = |run: &RunDocument| {
+        (run.not_before, run.requeued_at) == (seen.not_before, seen.requeued_at)
+    };
+    let noted = books.note(&seen.run_id, |run| {
+        let is_new = is_same(run) && !run.status.is_ended();
+        if is_new {
+            run.not_before = None;
+            run.requeued_at = Some(now);
+            run.requeues = requeues;
+        }
+        is_new
+    });
+    let run = noted.await?;
+    Ok(!run.status.is_ended() && run.requeued_at == Some(now) && run.not_before.is_none())
+}
+
+/// When anything of `run` was last saved, and when something that counts was.
+async fn last_saved(
+    books: &Books,
+    run: &RunDocument,
+    now: Timestamp,
+) -> Result<(Timestamp, Option<Timestamp>)> {
+    let checkpoints = match books.plan(&run.run_id).await? {
+        Some(plan) => books.checkpoints(&plan).await?,
+        None => Default::default(),
+    };
+    let is_possible = |at: &Timestamp| *at <= now.plus(SKEW_MAX);
+    let saved = checkpoints.values().map(|checkpoint| checkpoint.updated_at);
+    let saved = saved.chain([run.updated_at]).filter(is_possible);
+    let progressed = checkpoints.values().filter_map(|checkpoint| checkpoint.progressed_at);
+    Ok((saved.fold(run.started_at, Timestamp::max), progressed.filter(is_possible).max()))
+}
+
+/// Looks once more at runs that ended a short time ago.
+async fn look_at_late(books: &Books) -> Result<()> {
+    let Some((history, _)) = books.read::<History>(&books.layout.history()).await? else {
+        return Ok(());
+    };
+    let now = books.now();
+    let is_late = |entry: &&Entry| entry.finished_at.is_some_and(|ended| now.since(ended) <= LATE);
+    for entry in history.runs.iter().filter(is_late).take(LATE_RUNS_MAX) {
+        let id = &entry.run_id;
+        if let Some(manifest) = books.manifest(id).await? {
+            match entry.status {
+                Status::Complete => delete_strays(books, &manifest).await?,
+                _ => drop(finish(books, id).await?),
+            }
+        }
+    }
+    Ok(())
+}

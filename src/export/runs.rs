@@ -1,0 +1,106 @@
+//! What there is to see of runs: the list of them, where one stands, and whether its files are what its
+//! manifest says.
+
+use std::collections::BTreeSet;
+
+use futures::future::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::books::Books;
+use super::commit::left;
+use super::end::unknown;
+use crate::error::{Error, Result};
+use crate::model::hash::hex;
+use crate::model::history::History;
+use crate::model::manifest::{FileEntry, Manifest};
+use crate::model::run::{RunDocument, RunId, Status};
+
+/// Documents that are read at once.
+const READS_AT_ONCE: usize = 8;
+
+/// Files that are verified at once.
+const FILES_AT_ONCE: usize = 4;
+
+/// The newest `limit` runs of a target, in work or ended, newest first.
+///
+/// # Errors
+/// What the store failed with.
+pub async fn list(books: &Books, limit: usize) -> Result<Vec<RunDocument>> {
+    let history = books.read::<History>(&books.layout.history()).await?;
+    let ended = history.map(|(history, _)| history.runs).unwrap_or_default();
+    let in_work = books.active().await?.into_iter().map(|(_, active, _)| active.run_id);
+    let ids: BTreeSet<RunId> = ended.into_iter().map(|entry| entry.run_id).chain(in_work).collect();
+    // An id begins with the time.
+    let newest: Vec<_> = ids
+        .into_iter()
+        .rev()
+        .take(limit)
+        .map(|id| async move { find(books, &id).await }.boxed())
+        .collect();
+    let found = stream::iter(newest).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await?;
+    // What retention deleted meanwhile is gone.
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The run `id` as it stands now.
+///
+/// # Errors
+/// [`crate::error::Kind::NotFound`] if there is no such run, and what the store failed with.
+pub async fn show(books: &Books, id: &RunId) -> Result<RunDocument> {
+    find(books, id).await?.ok_or_else(|| unknown(books, id))
+}
+
+/// The run `id`, with how far it has come by its checkpoints while it is in work.
+async fn find(books: &Books, id: &RunId) -> Result<Option<RunDocument>> {
+    let Some(mut run) = books.run(id).await? else { return Ok(None) };
+    if run.status == Status::Running
+        && let Some(plan) = books.plan(id).await?
+    {
+        let checkpoints = books.checkpoints(&plan).await?;
+        let n_left = left(&plan, &checkpoints).len();
+        run.progress.exported = checkpoints.values().map(|checkpoint| checkpoint.exported()).sum();
+        run.progress.shards_done = u32::try_from(plan.shards.len() - n_left).unwrap_or(u32::MAX);
+    }
+    Ok(Some(run))
+}
+
+/// A file that is not what the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Where the file is to lie, from the store's URL.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Reads every file of `manifest` again and compares it with the size and SHA-256 that stand there.
+/// Gives those that differ, in the manifest's order.
+///
+/// # Errors
+/// What the store failed with.
+pub async fn verify(books: &Books, manifest: &Manifest) -> Result<Vec<Fault>> {
+    let checks = manifest.files.iter().map(|file| verify_file(books, file).boxed());
+    let checks = stream::iter(checks.collect::<Vec<_>>());
+    let faults: Vec<_> = checks.buffered(FILES_AT_ONCE).try_collect().await?;
+    Ok(faults.into_iter().flatten().collect())
+}
+
+async fn verify_file(books: &Books, file: &FileEntry) -> Result<Option<Fault>> {
+    let fault = |reason: String| Some(Fault { path: file.path.clone(), reason });
+    let Some(mut reader) = books.store.open(&file.path).await? else {
+        return Ok(fault("it does not exist".to_owned()));
+    };
+    let (mut hasher, mut n_bytes) = (Sha256::new(), 0);
+    while let Some(chunk) = reader.next().await? {
+        hasher.update(&chunk);
+        n_bytes += chunk.len() as u64;
+    }
+    let sha256 = hex(&hasher.finalize());
+    Ok::<_, Error>(match (n_bytes == file.bytes, sha256 == file.sha256) {
+        (true, true) => None,
+        (false, _) => fault(format!("it has {n_bytes} bytes instead of {}", file.bytes)),
+        (true, false) => fault("its SHA-256 is another one".to_owned()),
+    })
+}
