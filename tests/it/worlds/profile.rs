@@ -30,6 +30,8 @@ pub struct Profile {
     pub range_assets_max: u64,
     pub part_bytes_max: u64,
     pub idle_max: Duration,
+    /// How long a worker works at a piece.
+    pub slice: Duration,
 }
 
 /// The assets and how they change.
@@ -205,6 +207,7 @@ impl Profile {
             range_assets_max: rng.u64(10..=50),
             part_bytes_max: rng.u64(60..=400),
             idle_max: hours(pick(rng, &[2, 6, 12])),
+            slice: Duration::from_secs(pick(rng, &[60, 240, 240])),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use easm_export::error::{Error, Kind, Result};
-use easm_export::store::{PartWriter, Store, Tag};
+use easm_export::store::{PartReader, PartWriter, Store, Tag};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -268,10 +268,24 @@ impl PartWriter for SimPart {
     }
 }
 
+/// A file that is read at once.
+struct Whole(Option<Bytes>);
+
+#[async_trait]
+impl PartReader for Whole {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.0.take().filter(|content| !content.is_empty()))
+    }
+}
+
 #[async_trait]
 impl Store for SimStore {
     fn name(&self) -> String {
         "memory".to_owned()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("memory:{path}")
     }
 
     async fn check(&self) -> Result<()> {
@@ -298,6 +312,15 @@ impl Store for SimStore {
             Ok(state.files.get(path).map(|file| (file.content.clone(), file.tag.clone())))
         };
         self.request("read", path, false, look).await
+    }
+
+    async fn remove(&self, path: &str, tag: &Tag) -> Result<()> {
+        self.write(path, Effect::Remove(tag.clone())).await.map(drop)
+    }
+
+    async fn open(&self, path: &str) -> Result<Option<Box<dyn PartReader>>> {
+        let read = self.read(path).await?;
+        Ok(read.map(|(content, _)| Box::new(Whole(Some(content))) as Box<dyn PartReader>))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
