@@ -328,18 +328,18 @@ impl Town {
             return;
         }
         let at = time_at(slot);
-        let opening = Opening {
-            run_id: RunId::new(at, 0x5107_0000 + n_slot),
-            request: request(0),
-            trigger: Trigger::Timer,
-            slot: Some(at),
-            started_at: at,
-            publishes: true,
-        };
         let who = format!("timer{n}");
         let open_once = async |who: String| {
             self.fate.pause(Duration::from_millis(1), Duration::from_secs(30)).await;
             let books = self.books(&who, &clock);
+            let opening = Opening {
+                run_id: RunId::new(at, 0x5107_0000 + n_slot),
+                request: request(0),
+                trigger: Trigger::Timer,
+                slot: Some(at),
+                started_at: easm_clock(&clock),
+                publishes: true,
+            };
             if let Some(opened) = self.mortal(&who, open(&books, &opening)).await {
                 self.opened(&who, opened);
             }

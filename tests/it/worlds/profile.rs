@@ -146,7 +146,7 @@ impl Profile {
     /// A world drawn with `rng`. Every kind of fault is absent from many worlds, so that what must
     /// hold without it is seen too.
     pub fn draw(rng: &mut fastrand::Rng) -> Self {
-        let calm_at = minutes(rng.u64(120..1800));
+        let calm_at = minutes(pick(rng, &[120, 240, 480, 900]) + rng.u64(0..120));
         let seldom = [0.0, 0.0, 0.005, 0.02, 0.08];
         Self {
             calm_at,
@@ -189,7 +189,7 @@ impl Profile {
             },
             processes: Processes {
                 workers: rng.usize(2..=4),
-                carers: rng.usize(1..=2),
+                carers: pick(rng, &[1, 1, 2]),
                 killed: pick(rng, &[0.0, 0.0, 0.05, 0.2, 0.5]),
                 stalled: pick(rng, &[0.0, 0.0, 0.05, 0.2]),
                 reply_lost: pick(rng, &[0.0, 0.05]),
@@ -199,7 +199,7 @@ impl Profile {
                 slots: rng.usize(0..=3),
                 slot_every: minutes(pick(rng, &[15, 120, 480])),
                 posts: rng.usize(0..=3),
-                terminals: rng.usize(0..=2),
+                terminals: pick(rng, &[0, 0, 1, 2]),
                 cancels: pick(rng, &[0, 0, 1, 3]),
             },
             page_size: rng.u32(1..=10),

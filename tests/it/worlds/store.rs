@@ -132,11 +132,6 @@ impl SimStore {
         self.shared.state.lock().unwrap()
     }
 
-    /// What is in the document at `path`, without a request.
-    pub fn peek(&self, path: &str) -> Option<Bytes> {
-        self.state().files.get(path).map(|file| file.content.clone())
-    }
-
     /// Sends a request, which does `work` to the state when it arrives, unless it never does.
     async fn request<T: Send + 'static>(
         &self,
