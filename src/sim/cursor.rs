@@ -115,12 +115,10 @@ fn chain(
     filter: &str,
     page_size: usize,
 ) -> Result<Chain, filter::Error> {
-    let order = all.order();
     let indices: Arc<[u32]> = if filter.trim().is_empty() {
-        order
+        all.order()
     } else {
-        let filter = filter::Filter::parse(filter)?;
-        order.iter().copied().filter(|i| all.passes(*i as usize, &filter)).collect()
+        all.passing(&filter::Filter::parse(filter)?).into()
     };
     let n_before = indices.len() as u64;
     let n_gone = indices.iter().filter(|i| all.vanishes(**i as usize)).count() as u64;

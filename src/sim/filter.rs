@@ -1,6 +1,6 @@
 //! The part of the filter language that the simulator evaluates.
 //!
-//! `text -> tokens -> Filter -> matches(asset)`
+//! `text -> tokens -> Filter -> reach(kind): which to look at -> matches(asset)`
 //!
 //! Fields: `kind` (also `type`), `state` (also `status`), `name`, `id`, `uuid`,
 //! `externalID`, `label`, `wildcard`, `createdAt`, `updatedAt`. Operators:
@@ -105,6 +105,57 @@ impl Filter {
             }
         }
     }
+
+    /// Where the assets of `kind` are that may pass: each that passes is there, others may be too.
+    pub fn reach(&self, kind: &str) -> Reach<'_> {
+        match self {
+            Self::All(parts) => parts.iter().fold(Reach::ALL, |all, part| {
+                let Reach { from_ms, to_ms, name_prefix } = part.reach(kind);
+                // Where there are several beginnings, each is necessary: the longest leaves least.
+                let is_longer = name_prefix.len() > all.name_prefix.len();
+                Reach {
+                    from_ms: from_ms.max(all.from_ms),
+                    to_ms: to_ms.min(all.to_ms),
+                    name_prefix: if is_longer { name_prefix } else { all.name_prefix },
+                }
+            }),
+            Self::Any(parts) => parts.iter().fold(Reach::NONE, |any, part| {
+                let Reach { from_ms, to_ms, name_prefix: _ } = part.reach(kind);
+                Reach {
+                    from_ms: from_ms.min(any.from_ms),
+                    to_ms: to_ms.max(any.to_ms),
+                    name_prefix: "",
+                }
+            }),
+            Self::Text { field: TextField::Kind, not, test } => {
+                if test.holds_for(kind, true) == *not { Reach::NONE } else { Reach::ALL }
+            }
+            Self::Text {
+                field: TextField::Name,
+                not: false,
+                test: TextTest::StartsWith(start),
+            } => Reach { name_prefix: start, ..Reach::ALL },
+            Self::Time { updated: false, from_ms, to_ms } => {
+                Reach { from_ms: *from_ms, to_ms: *to_ms, ..Reach::ALL }
+            }
+            Self::Text { .. } | Self::Wildcard(_) | Self::Time { updated: true, .. } => Reach::ALL,
+        }
+    }
+}
+
+/// Bounds on the assets of one kind that may pass a filter, for an index of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach<'a> {
+    /// Creation times, both ends included. None passes if the last is before the first.
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// What their names begin with.
+    pub name_prefix: &'a str,
+}
+
+impl Reach<'_> {
+    const ALL: Self = Self { from_ms: i64::MIN, to_ms: i64::MAX, name_prefix: "" };
+    const NONE: Self = Self { from_ms: i64::MAX, to_ms: i64::MIN, name_prefix: "" };
 }
 
 impl TextTest {

@@ -115,3 +115,28 @@ fn what_is_not_understood_is_refused_with_its_position() {
     refused_at(&deep, DEPTH_MAX);
     refused_at(&"x".repeat(FILTER_BYTES_MAX + 1), FILTER_BYTES_MAX);
 }
+
+#[test]
+fn a_filter_reaches_no_further_than_its_conditions_on_kind_creation_and_name() {
+    let everywhere = Reach { from_ms: i64::MIN, to_ms: i64::MAX, name_prefix: "" };
+    let check = |filter: &str, want: Reach| {
+        assert_eq!(Filter::parse(filter).unwrap().reach("host"), want, "{filter}");
+    };
+    check("", everywhere);
+    check("state = confirmed and wildcard = true and updatedAt >= 2024-01-01", everywhere);
+    check("kind in (page, HOST)", everywhere);
+    check("kind != page and name !^= ww", everywhere);
+    check("kind = page", Reach::NONE);
+    check("kind = page and createdAt >= 2024-01-01 and name ^= w", {
+        Reach { name_prefix: "w", ..Reach::NONE }
+    });
+    check("createdAt >= 1970-01-02 and (kind = host and createdAt <= 1970-01-03)", {
+        Reach { from_ms: 86_400_000, to_ms: 2 * 86_400_000, ..everywhere }
+    });
+    check("createdAt between (1970-01-02, 1970-01-03) or createdAt <= 1970-01-01", {
+        Reach { to_ms: 2 * 86_400_000, ..everywhere }
+    });
+    check("name ^= w and name ^= www and name ^= ww", Reach { name_prefix: "www", ..everywhere });
+    check("name ^= w or name ^= ww", everywhere);
+    check("kind = page and name ^= w or createdAt <= 1970-01-01", Reach { to_ms: 0, ..everywhere });
+}

@@ -6,7 +6,8 @@
 //! # Invariants
 //! - Everything derives from the seed: two inventories with equal options send
 //!   equal bytes, and rendering an asset twice gives the same bytes.
-//! - No rendered body is kept. An asset costs its [`Meta`] and four bytes of order.
+//! - No rendered body is kept. An asset costs its [`Meta`], four bytes of order, and
+//!   four of the index that filters are narrowed with.
 //! - `id` is kind + `$$` + name and occurs once (API reference, section 7).
 //! - [`Inventory::line`] is what a reader must store for the newest api-version:
 //!   the compact body, byte for byte.
@@ -48,6 +49,8 @@ pub struct Inventory {
     seed: u64,
     metas: Vec<Meta>,
     order: Arc<[u32]>,
+    /// Positions in `order` by kind, creation time and name; sorted when first asked for.
+    by_created: OnceLock<Vec<u32>>,
     pools: Vec<Pool>,
     /// The same fragments with white space, if that is what is sent.
     spaced_pools: Vec<Pool>,
@@ -67,6 +70,7 @@ impl Inventory {
             seed: options.seed,
             metas,
             order: order.into(),
+            by_created: OnceLock::new(),
             pools: Vec::new(),
             spaced_pools: Vec::new(),
             lookup: OnceLock::new(),
@@ -139,8 +143,65 @@ impl Inventory {
         Arc::clone(&self.order)
     }
 
+    /// The assets that pass a filter, in the order in which queries answer.
+    ///
+    /// Planning an export counts a thousand filters that differ in kind, creation time and name, so
+    /// only the assets within the filter's [`filter::Reach`] are asked.
+    pub(super) fn passing(&self, filter: &filter::Filter) -> Vec<u32> {
+        let by_created = self.by_created.get_or_init(|| self.sort_by_created());
+        let mut passing = Vec::new();
+        for (kind, (kind_name, ..)) in (0_u8..).zip(KINDS) {
+            let reach = filter.reach(kind_name);
+            let from = by_created.partition_point(|at| self.created(*at) < (kind, reach.from_ms));
+            let to = by_created.partition_point(|at| self.created(*at) <= (kind, reach.to_ms));
+            // A reach that ends before it begins holds nothing.
+            let within = by_created.get(from..to).unwrap_or_default();
+            for same in within.chunk_by(|a, b| self.created(*a) == self.created(*b)) {
+                let candidates = self.with_prefix(same, reach.name_prefix);
+                passing
+                    .extend(candidates.iter().filter(|at| self.passes(self.asset(**at), filter)));
+            }
+        }
+        passing.sort_unstable();
+        passing.iter_mut().for_each(|at| *at = self.order[*at as usize]);
+        passing
+    }
+
+    /// Positions in `order` by kind, creation time and name.
+    fn sort_by_created(&self) -> Vec<u32> {
+        let mut by_created: Vec<u32> = (0..self.len() as u32).collect();
+        by_created.sort_unstable_by_key(|at| self.created(*at));
+        // Names are rendered only where they decide: for those of one discovery run.
+        for same in by_created.chunk_by_mut(|a, b| self.created(*a) == self.created(*b)) {
+            same.sort_by_cached_key(|at| self.name(self.asset(*at)));
+        }
+        by_created
+    }
+
+    /// Those of `by_name` whose name begins with `prefix`.
+    fn with_prefix<'a>(&self, by_name: &'a [u32], prefix: &str) -> &'a [u32] {
+        if prefix.is_empty() || by_name.len() == 1 {
+            return by_name; // The filter itself is quicker.
+        }
+        let name = |at: &u32| self.name(self.asset(*at));
+        let from = by_name.partition_point(|at| name(at).as_str() < prefix);
+        let behind = &by_name[from..];
+        &behind[..behind.partition_point(|at| name(at).starts_with(prefix))]
+    }
+
+    /// The asset at a position in `order`.
+    fn asset(&self, at: u32) -> usize {
+        self.order[at as usize] as usize
+    }
+
+    /// What `by_created` sorts a position in `order` by first.
+    fn created(&self, at: u32) -> (u8, i64) {
+        let meta = &self.metas[self.asset(at)];
+        (meta.kind, meta.created_ms)
+    }
+
     /// Whether the asset passes a filter.
-    pub(super) fn passes(&self, i: usize, filter: &filter::Filter) -> bool {
+    fn passes(&self, i: usize, filter: &filter::Filter) -> bool {
         filter.matches(&View { inventory: self, i })
     }
 

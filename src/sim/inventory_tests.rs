@@ -214,3 +214,66 @@ fn what_vanishes_is_as_many_as_asked_for() {
     assert_eq!(inventory.ndjson("").len(), 300);
     assert_eq!(inventory.ndjson_after_shrink("").len(), 260);
 }
+
+/// A condition about an asset that there is, so that conditions often meet.
+fn condition(inventory: &Inventory, rng: &mut fastrand::Rng) -> String {
+    let i = rng.usize(..inventory.len());
+    let name = inventory.name(i);
+    let part: String = name.chars().take(rng.usize(1..=name.chars().count())).collect();
+    let quoted = part.replace('\\', "\\\\").replace('"', "\\\"");
+    let date = |rng: &mut fastrand::Rng| {
+        let i = rng.usize(..inventory.len());
+        let mut text = Vec::new();
+        let ms = inventory.created_ms(i) + rng.i64(-1..=1);
+        text::push_date(&mut text, ms, DateForm::Offset);
+        String::from_utf8(text).unwrap()
+    };
+    let not = rng.choice(["", "!"]).unwrap();
+    match rng.u8(..12) {
+        0 | 1 => format!("kind {not}= {}", inventory.kind(i).to_ascii_uppercase()),
+        2 => format!("kind {not}in (page, {})", inventory.kind(i)),
+        3 => format!("kind {not}^= \"{}\"", rng.choice(["ip", "a", "host"]).unwrap()),
+        4 => format!("createdAt >= \"{}\"", date(rng)),
+        5 => format!("createdAt <= \"{}\"", date(rng)),
+        6 => format!("createdAt between (\"{}\", \"{}\")", date(rng), date(rng)),
+        7 => format!("updatedAt >= \"{}\"", date(rng)),
+        8 | 9 => format!("name {not}^= \"{quoted}\""),
+        10 => format!("name {not}~ \"{quoted}\""),
+        _ => format!("state {not}= {}", inventory.state(i)),
+    }
+}
+
+/// Conditions and groups of them, `depth` deep.
+fn random_filter(inventory: &Inventory, rng: &mut fastrand::Rng, depth: u8) -> String {
+    let mut text = String::new();
+    for n in 0..rng.u8(1..=4) {
+        if n > 0 {
+            text += rng.choice([" AND ", " AND ", " OR "]).unwrap();
+        }
+        text += &match depth > 0 && rng.u8(..3) == 0 {
+            true => format!("({})", random_filter(inventory, rng, depth - 1)),
+            false => condition(inventory, rng),
+        };
+    }
+    text
+}
+
+/// Repeat one case with `SEED=17`.
+#[test]
+fn the_index_finds_what_asking_every_asset_finds_in_the_same_order() {
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().unwrap()..=seed.parse().unwrap(),
+        Err(_) => 1..=600,
+    };
+    let options = Options { assets: 1500, new_kind_assets: 30, ..Options::default() };
+    let inventory = Inventory::new(&options);
+    for seed in seeds {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let text = random_filter(&inventory, &mut rng, 2);
+        let filter = filter::Filter::parse(&text).unwrap();
+        let all = inventory.order();
+        let want: Vec<u32> =
+            all.iter().copied().filter(|i| inventory.passes(*i as usize, &filter)).collect();
+        assert_eq!(inventory.passing(&filter), want, "SEED={seed} {text}");
+    }
+}

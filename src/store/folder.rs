@@ -495,4 +495,15 @@ mod tests {
         assert_eq!(err.kind(), Kind::Store);
         assert!(err.to_string().contains("--store"), "{err}");
     }
+
+    #[tokio::test]
+    async fn a_file_is_found_at_its_url_from_anywhere() {
+        let (_folder, store) = world();
+        store.create("t/kind=host/a b.json", "one".into()).await.expect("created");
+        let url = store.url("t/kind=host/a b.json");
+        assert_eq!(fs::read(&url).expect("there"), b"one", "{url}");
+        let here = std::env::current_dir().expect("a folder");
+        let url = FolderStore::new("exports").url("t/run.json");
+        assert_eq!(Path::new(&url), here.join("exports/t/run.json"));
+    }
 }

@@ -78,6 +78,8 @@ pub enum ProxyFault {
     Hang,
     /// Forwarded with one bit of the request's body changed; headers are kept.
     CorruptBody,
+    /// Forwarded; one bit of the answer's body is changed, headers are kept.
+    CorruptAnswer,
 }
 
 /// What a seed draws from: every way to fail, the harder ones, after the effect, twice.
@@ -359,7 +361,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(ProxyFault::TimedOutBefore) => timed_out(),
         Some(ProxyFault::Answer { status, code, message }) => error(status, code, message, None),
         Some(ProxyFault::CutAfter | ProxyFault::TimedOutAfter | ProxyFault::CutBody)
-        | Some(ProxyFault::CorruptBody)
+        | Some(ProxyFault::CorruptBody | ProxyFault::CorruptAnswer)
         | None => {
             if fault == Some(ProxyFault::CorruptBody) {
                 body = corrupted(&body);
@@ -372,6 +374,9 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
                 (Ok(_), Some(ProxyFault::TimedOutAfter)) => timed_out(),
                 (Ok(_), Some(ProxyFault::CutBody)) if method == Method::HEAD => cut(),
                 (Ok(answer), Some(ProxyFault::CutBody)) => half(answer),
+                (Ok(answer), Some(ProxyFault::CorruptAnswer)) => {
+                    whole(Answer { body: corrupted(&answer.body), ..answer })
+                }
                 (Ok(answer), _) => whole(answer),
             }
         }

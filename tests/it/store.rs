@@ -10,12 +10,12 @@ use easm_export::error::{Kind, Result};
 use easm_export::net::Bearer;
 use easm_export::net::retry::RetryPolicy;
 use easm_export::secret::Secret;
-use easm_export::store::Store;
 use easm_export::store::blob::{Access, Blob};
 use easm_export::store::faulty::Faulty;
 use easm_export::store::folder::FolderStore;
 use easm_export::store::memory::Memory;
 use easm_export::store::remote::{BLOCK_BYTES, Remote};
+use easm_export::store::{CHUNK_BYTES_MAX, PartReader, Store};
 use reqwest::Method;
 use url::Url;
 
@@ -24,7 +24,7 @@ use crate::proxy::{Proxy, ProxyFault, ProxyOptions, ScriptedFault};
 
 /// Tries without pauses: faults come by number, not by time. So many that none runs out of them by
 /// chance: where several write the same, each sees the others' share of faults too.
-fn quick() -> RetryPolicy {
+pub fn quick() -> RetryPolicy {
     RetryPolicy {
         tries_max: 30,
         elapsed_max: Duration::from_secs(60),
@@ -34,16 +34,16 @@ fn quick() -> RetryPolicy {
 }
 
 /// A place in a container that is reached with the development key.
-fn with_key(url: &str, prefix: &str, retry: RetryPolicy) -> Remote {
+pub fn with_key(url: &str, prefix: &str, retry: RetryPolicy) -> Remote {
     plain_client(None);
     let url = Url::parse(url).unwrap();
     let blob = Blob::new(url, prefix, Access::DevelopmentKey).unwrap();
     Remote::new(Arc::new(blob), retry)
 }
 
-struct Token {
-    url: Url,
-    token: String,
+pub struct Token {
+    pub url: Url,
+    pub token: String,
 }
 
 #[async_trait]
@@ -150,9 +150,15 @@ async fn keeps_the_contract(store: Arc<dyn Store>) {
     store.check().await.unwrap();
     documents(store.as_ref()).await;
     rivals(&store).await;
+    removals(store.as_ref()).await;
+    rival_removals(store.as_ref()).await;
     parts(store.as_ref()).await;
     rival_writers(&store).await;
+    files(store.as_ref()).await;
+    changed_files(store.as_ref()).await;
     listings(store.as_ref()).await;
+    let url = store.url("u/kind=host/part-0.json");
+    assert!(url.ends_with("/u/kind=host/part-0.json") && !url.contains(['?', '#']), "{url}");
 }
 
 async fn content(store: &dyn Store, path: &str) -> Option<Bytes> {
@@ -211,15 +217,67 @@ async fn rivals(store: &Arc<dyn Store>) {
     assert_eq!(n_won(futures::future::join_all(replacing).await), 1);
 }
 
+async fn removals(store: &dyn Store) {
+    let path = "e/claim.json";
+    let first = store.create(path, "one".into()).await.unwrap();
+    let second = store.replace(path, "two".into(), &first).await.unwrap();
+    let err = store.remove(path, &first).await.unwrap_err();
+    assert_eq!(err.kind(), Kind::Conflict, "{err}");
+    assert_eq!(content(store, path).await, Some("two".into()));
+
+    store.remove(path, &second).await.unwrap();
+    assert_eq!(content(store, path).await, None);
+    assert_eq!(store.list("e/").await.unwrap(), Vec::<String>::new());
+    store.remove(path, &second).await.unwrap();
+    store.remove("e/never/was.json", &second).await.unwrap();
+
+    store.create(path, "anew".into()).await.unwrap();
+    let err = store.remove(path, &second).await.unwrap_err();
+    assert_eq!(err.kind(), Kind::Conflict, "{err}");
+    assert_eq!(content(store, path).await, Some("anew".into()));
+}
+
+/// Of a removal and a replacement under the same tag one wins; two removals both do.
+async fn rival_removals(store: &dyn Store) {
+    for round in 0..8 {
+        let path = format!("v/claim-{round}.json");
+        let tag = store.create(&path, "one".into()).await.unwrap();
+        let removing = store.remove(&path, &tag);
+        let replacing = store.replace(&path, "two".into(), &tag);
+        // Where nothing happens side by side, the first one wins.
+        let (removed, replaced) = match round % 2 {
+            0 => futures::future::join(removing, replacing).await,
+            _ => {
+                let (replaced, removed) = futures::future::join(replacing, removing).await;
+                (removed, replaced)
+            }
+        };
+        let left = content(store, &path).await;
+        match (removed, replaced) {
+            (Ok(()), Err(err)) => assert_eq!((err.kind(), left), (Kind::Conflict, None), "{err}"),
+            (Err(err), Ok(_)) => {
+                assert_eq!((err.kind(), left), (Kind::Conflict, Some("two".into())), "{err}");
+            }
+            both => panic!("round {round}: {both:?}"),
+        }
+        let tag = match store.read(&path).await.unwrap() {
+            Some((_, tag)) => tag,
+            None => store.create(&path, "three".into()).await.unwrap(),
+        };
+        let both = futures::future::join(store.remove(&path, &tag), store.remove(&path, &tag));
+        assert!(matches!(both.await, (Ok(()), Ok(()))));
+    }
+}
+
 /// Bytes that no two places of which are alike, so that nothing can be mixed up unseen.
-fn noise(seed: u64, n_bytes: usize) -> Bytes {
+pub fn noise(seed: u64, n_bytes: usize) -> Bytes {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; n_bytes];
     rng.fill(&mut bytes);
     bytes.into()
 }
 
-async fn write(store: &dyn Store, path: &str, bytes: &Bytes, chunk: usize) -> Result<()> {
+pub async fn write(store: &dyn Store, path: &str, bytes: &Bytes, chunk: usize) -> Result<()> {
     let mut part = store.begin(path, "application/gzip").await?;
     for at in (0..bytes.len()).step_by(chunk) {
         part.write(bytes.slice(at..(at + chunk).min(bytes.len()))).await?;
@@ -248,6 +306,56 @@ async fn parts(store: &dyn Store) {
     assert_eq!(content(store, path).await, None);
     write(store, path, &noise(2, 10), 10).await.unwrap();
     assert!(content(store, path).await == Some(noise(2, 10)));
+}
+
+/// What `reader` has still to give.
+pub async fn rest(reader: &mut dyn PartReader) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = reader.next().await? {
+        assert!((1..=CHUNK_BYTES_MAX).contains(&chunk.len()), "{} bytes", chunk.len());
+        bytes.extend_from_slice(&chunk);
+    }
+    assert_eq!(reader.next().await?, None, "the end stays the end");
+    Ok(bytes)
+}
+
+async fn files(store: &dyn Store) {
+    assert!(store.open("f/none.ndjson").await.unwrap().is_none());
+    const CHUNK: usize = CHUNK_BYTES_MAX;
+    for (n, size) in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK * 7 / 2].into_iter().enumerate() {
+        let (path, bytes) = (format!("f/kind=ä b+c/part-{n}.ndjson"), noise(n as u64, size));
+        write(store, &path, &bytes, BLOCK_BYTES).await.unwrap();
+        let mut reader = store.open(&path).await.unwrap().unwrap();
+        assert!(rest(reader.as_mut()).await.unwrap() == bytes, "{size} bytes");
+    }
+    store.create("f/empty.json", Bytes::new()).await.unwrap();
+    let mut reader = store.open("f/empty.json").await.unwrap().unwrap();
+    assert_eq!(reader.next().await.unwrap(), None);
+}
+
+/// Whatever becomes of a file that is being read: it is read as it was, or not to its end.
+async fn changed_files(store: &dyn Store) {
+    for is_removed in [false, true] {
+        let path = format!("g/{is_removed}.json");
+        let old = noise(1, 2 * CHUNK_BYTES_MAX + 5);
+        let tag = store.create(&path, old.clone()).await.unwrap();
+        let mut reader = store.open(&path).await.unwrap().unwrap();
+        let mut read = reader.next().await.unwrap().unwrap().to_vec();
+        match is_removed {
+            true => store.remove(&path, &tag).await.unwrap(),
+            // Longer, so that no size gives it away.
+            false => {
+                store.replace(&path, noise(2, 3 * CHUNK_BYTES_MAX), &tag).await.unwrap();
+            }
+        }
+        match rest(reader.as_mut()).await {
+            Ok(rest) => {
+                read.extend(rest);
+                assert!(read == old, "a mix");
+            }
+            Err(err) => assert_eq!(err.kind(), Kind::Conflict, "{err}"),
+        }
+    }
 }
 
 /// Two writers of one part, at the same time: one wins, and every byte is the winner's.
