@@ -244,6 +244,8 @@ async fn note_history(books: &Books, entry: &Entry) -> Result<()> {
 async fn take_away(books: &Books, run: &RunDocument) -> Result<()> {
     let path = books.layout.active(&run.request);
     match books.read::<Active>(&path).await? {
+        // It ended before it was resumed.
+        Some((active, _)) if active.run_id == run.run_id && active.resumes > run.resumes => Ok(()),
         Some((active, tag)) if active.run_id == run.run_id => {
             match books.store.remove(&path, &tag).await {
                 // Another run took its place.

@@ -67,6 +67,7 @@ impl Opening {
             started_at: self.started_at,
             request: self.request.clone(),
             publishes: self.publishes,
+            resumes: 0,
         }
     }
 }
@@ -105,8 +106,7 @@ pub async fn open(books: &Books, opening: &Opening) -> Result<Opened> {
             None => store::create(store, &path, &ours).await,
             Some((active, _)) if active.run_id == ours.run_id => return opened(books, &ours).await,
             Some((active, tag)) => {
-                // Whoever wrote it may have died before that.
-                books.open_run(&active, Status::Queued).await?;
+                books.open_run(&active).await?;
                 match settle(books, &active.run_id).await? {
                     // It ended, so ours may take its place.
                     Some(_) => store::replace(store, &path, &ours, &tag).await,
@@ -132,7 +132,7 @@ pub async fn open(books: &Books, opening: &Opening) -> Result<Opened> {
 /// Creates the run.json of `active`, which is in its place.
 async fn opened(books: &Books, active: &Active) -> Result<Opened> {
     let id = &active.run_id;
-    let run = books.open_run(active, Status::Queued).await?;
+    let run = books.open_run(active).await?;
     // It may have ended long ago: whoever opened it was slow.
     if let Some(run) = finish(books, id).await? {
         return Ok(Opened::Ended(Box::new(run)));
