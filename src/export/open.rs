@@ -208,11 +208,12 @@ pub async fn open_by_key(
         return Ok(Keyed::OtherBody);
     }
     let books = Books::new(books.store.clone(), books.clock.clone(), &key.target);
-    let Key { target, run_id, used_at, .. } = key;
+    let Key { target, run_id, .. } = key;
     if books.run(&run_id).await?.is_some() {
         return Ok(Keyed::Run { target, run_id });
     }
-    let opening = Opening { run_id, started_at: used_at, ..opening.clone() };
+    // It starts now: whoever used the key before may have died before it opened anything.
+    let opening = Opening { run_id, ..opening.clone() };
     let run_id = match open(&books, &opening).await? {
         Opened::Ours(run_id) => run_id,
         Opened::Ended(run) => run.run_id,
