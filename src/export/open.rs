@@ -14,12 +14,13 @@ use std::time::Duration;
 use tracing::info;
 
 use super::books::Books;
-use super::end::{finish, settle};
+use super::end::{finish, note_if_new, settle};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::active::{Active, Key};
 use crate::model::hash::sha256_hex;
+use crate::model::history::Entry;
 use crate::model::layout;
 use crate::model::request::Request;
 use crate::model::run::{RunDocument, RunError, RunId, Status, Trigger};
@@ -153,6 +154,9 @@ async fn skip(books: &Books, opening: &Opening, by: RunId) -> Result<Opened> {
         }),
         ..books.document(&active, Status::Skipped)
     };
+    // The history first: nobody looks after a run that is not in active/, so whoever dies between the
+    // two leaves an entry without a run.json, and the slot is opened again.
+    note_if_new(books, &Entry::of(&run, None)).await?;
     let run = books.create_run(run).await?;
     let id = &opening.run_id;
     match finish(books, id).await? {
