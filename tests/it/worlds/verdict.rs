@@ -9,7 +9,11 @@ use easm_export::model::run::{RunDocument, Status};
 
 use super::actors::{TARGET, Town, request};
 use super::check::{Place, RunSeen, ids_in, parse};
+use super::profile::{hours, minutes};
 use super::store::State;
+
+/// Longest time between a run's start and its first document.
+const OPENING_MAX: Duration = minutes(35);
 
 /// How the runs of worlds ended, to know that everything happens.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +113,7 @@ fn failed(town: &Town, seen: &RunSeen, run: &RunDocument, ends: &mut Ends) -> Re
     let has_reason = match error.code.as_str() {
         "denied" => source.denied_from.is_some_and(|from| from <= ended_at),
         "deadline" => {
-            let idle = ended_at.saturating_sub(seen.advanced_at);
+            let idle = ended_at.saturating_sub(seen.advanced_at) + OPENING_MAX;
             idle >= profile.idle_max || processes.jump_every.is_some()
         }
         "shard_stuck" => is_disturbed || has_bad_cursors,
@@ -179,13 +183,13 @@ fn complete(
     if is_limited && truth.is_still && truth.is_told_whole && Some(n_ids) != max_assets {
         return Err(format!("has {n_ids} assets, fewer than were asked for"));
     }
-    strays(state, seen, age, manifest, ends)
+    strays(town, state, age, manifest, ends)
 }
 
 /// Parts that no manifest lists were deleted, but for those that came when nobody looked any more.
 fn strays(
+    town: &Town,
     state: &State,
-    seen: &RunSeen,
     age: Duration,
     manifest: &Manifest,
     ends: &mut Ends,
@@ -198,9 +202,19 @@ fn strays(
         if file.made_at < age {
             return Err(format!("{path} was left lying"));
         }
-        let released_at = seen.released_at.ok_or("is in work for ever")?;
-        let after = file.made_at.saturating_sub(released_at);
-        return Err(format!("{path} came {after:?} after the end and was left lying"));
+        // Maintenance looks at what ended for an hour, by its own clock and if the store lets it.
+        let is_looked_at = town.profile.processes.jump_every.is_none()
+            && !town
+                .profile
+                .store
+                .outages
+                .0
+                .iter()
+                .any(|(from, to)| *from < age + hours(1) && *to > age);
+        let after = file.made_at.saturating_sub(age);
+        if is_looked_at && after < hours(1) {
+            return Err(format!("{path} came {after:?} after the end and was left lying"));
+        }
     }
     Ok(())
 }
