@@ -173,13 +173,14 @@ impl Draft {
 /// Numbers the ranges, and shares `max_assets` out among them in proportion.
 fn number(counted: Vec<(KindCut, Within, u64)>, max_assets: Option<u64>) -> Vec<Range> {
     let n_counted: u64 = counted.iter().map(|(_, _, n)| n).sum();
-    let mut left = max_assets.filter(|max| *max < n_counted);
+    let mut left = max_assets;
     let mut n_behind = n_counted;
     let ids = 0..;
     ids.zip(counted)
         .map(|(id, (kind, within, expected))| {
             // What is left of the limit, shared with those that come behind: the last one gets the
-            // rest, so the quotas add up to the limit exactly.
+            // rest, so the quotas add up to the limit exactly. One that cuts nothing off now may do so
+            // when the inventory grows.
             let quota = left.map(|left| share(left, expected, n_behind));
             left = left.zip(quota).map(|(left, quota)| left - quota);
             n_behind -= expected;
@@ -293,7 +294,8 @@ mod tests {
             assert_eq!(quotas, want, "{counts:?} {max:?}");
         };
         check(&[10, 0, 30], None, &[None, None]);
-        check(&[10, 0, 30], Some(40), &[None, None]);
+        check(&[10, 0, 30], Some(40), &[Some(10), Some(30)]);
+        check(&[10, 0, 30], Some(42), &[Some(11), Some(31)]);
         check(&[10, 0, 30], Some(8), &[Some(2), Some(6)]);
         check(&[10, 0, 30], Some(1), &[Some(1)]);
         check(&[1, 1, 1], Some(2), &[Some(1), Some(1)]);
