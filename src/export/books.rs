@@ -121,13 +121,35 @@ impl Books {
         Ok(all)
     }
 
-    /// Creates the status document of what `active` says is in work. Gives the one that is there if
-    /// there is one.
+    /// Sees to it that the status document says what `active` says: creates it, or notes that the run
+    /// is resumed. Whoever wrote `active` may have died before that.
     ///
     /// # Errors
     /// What the store failed with.
-    pub(super) async fn open_run(&self, active: &Active, status: Status) -> Result<RunDocument> {
-        self.create_run(self.document(active, status)).await
+    pub(super) async fn open_run(&self, active: &Active) -> Result<RunDocument> {
+        let run = self.create_run(self.document(active, Status::Queued)).await?;
+        if run.resumes >= active.resumes {
+            return Ok(run);
+        }
+        let is_planned = self.plan(&run.run_id).await?.is_some();
+        let noted = self.note(&run.run_id, |run| {
+            if run.resumes >= active.resumes {
+                return false;
+            }
+            run.resumes = active.resumes;
+            // What ended otherwise stays so.
+            if matches!(run.status, Status::Queued | Status::Running | Status::Failed) {
+                run.status = if is_planned { Status::Running } else { Status::Queued };
+                run.error = None;
+                run.finished_at = None;
+                run.not_before = None;
+                run.pauses = 0;
+                run.requeues = 0;
+                run.resumed_at = Some(self.now());
+            }
+            true
+        });
+        noted.await
     }
 
     /// The status document that a run begins with.
@@ -152,7 +174,7 @@ impl Books {
             requeued_at: None,
             requeues: 0,
             resumed_at: None,
-            resumes: 0,
+            resumes: active.resumes,
         }
     }
 

@@ -47,8 +47,7 @@ pub async fn care(books: &Books, idle_max: Duration) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
     for (_, active, _) in books.active().await? {
         let looked = async {
-            // Whoever opened it may have died before that.
-            let run = books.open_run(&active, Status::Queued).await?;
+            let run = books.open_run(&active).await?;
             look_after(books, run, idle_max, Eagerness::WhenStalled).await
         };
         match looked.await {

@@ -88,60 +88,47 @@ pub async fn resume(books: &Books, id: &RunId) -> Result<()> {
         }
         Status::Queued | Status::Running | Status::Failed | Status::Complete => {}
     }
-    let active = Active {
-        schema_version: SCHEMA_VERSION,
-        run_id: id.clone(),
-        trigger: run.trigger,
-        slot: run.slot,
-        started_at: run.started_at,
-        request: run.request.clone(),
-        publishes: run.publishes,
-    };
     let (path, store) = (books.layout.active(&run.request), books.store.as_ref());
-    let mut is_noted = false;
     for _ in 0..BEGIN_TRIES_MAX {
+        let Some(run) = books.run(id).await? else { return Err(unknown(books, id)) };
+        let mut active = Active {
+            schema_version: SCHEMA_VERSION,
+            run_id: id.clone(),
+            trigger: run.trigger,
+            slot: run.slot,
+            started_at: run.started_at,
+            request: run.request.clone(),
+            publishes: run.publishes,
+            resumes: run.resumes + 1,
+        };
+        // Said here first: whoever still finishes its end cannot take `active` away any more, and
+        // whoever finds it there goes on with resuming.
         let placed = match books.read::<Active>(&path).await? {
-            None => store::create(store, &path, &active).await.map(drop),
-            // Noted before it was seen here once more: whoever finished the run's end meanwhile would
-            // have taken it away.
-            Some((present, _)) if present.run_id == *id && is_noted => return Ok(()),
-            Some((present, _)) if present.run_id == *id => Ok(()),
-            Some((present, tag)) => match settle(books, &present.run_id).await? {
-                Some(_) => store::replace(store, &path, &active, &tag).await.map(drop),
-                None => {
+            None => store::create(store, &path, &active).await,
+            Some((present, tag)) if present.run_id == *id => {
+                active.resumes = active.resumes.max(present.resumes + 1);
+                store::replace(store, &path, &active, &tag).await
+            }
+            Some((present, tag)) => {
+                books.open_run(&present).await?;
+                if settle(books, &present.run_id).await?.is_none() {
                     let reason = format!("run {} of the same request is in work", present.run_id);
                     return refuse(Kind::Conflict, reason, "resume or cancel that one first");
                 }
-            },
+                store::replace(store, &path, &active, &tag).await
+            }
         };
         match placed {
-            Err(err) if err.kind() == Kind::Conflict => continue,
-            placed => placed?,
-        }
-        if !is_noted {
-            note_resumed(books, id).await?;
-            is_noted = true;
+            Err(err) if err.kind() == Kind::Conflict => {}
+            placed => {
+                placed?;
+                return books.open_run(&active).await.map(drop);
+            }
         }
     }
     Err(Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
         .because("others open and end runs of the same request all the time")
         .advise("try again later"))
-}
-
-async fn note_resumed(books: &Books, id: &RunId) -> Result<()> {
-    let is_planned = books.plan(id).await?.is_some();
-    let noted = books.note(id, |run| {
-        run.status = if is_planned { Status::Running } else { Status::Queued };
-        run.error = None;
-        run.finished_at = None;
-        run.not_before = None;
-        run.pauses = 0;
-        run.requeues = 0;
-        run.resumes += 1;
-        run.resumed_at = Some(books.now());
-        true
-    });
-    noted.await.map(drop)
 }
 
 /// Has `latest.json` name the run `id` when it is complete, whatever it was asked for.

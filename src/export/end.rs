@@ -229,21 +229,42 @@ async fn move_latest(books: &Books, manifest: &Manifest) -> Result<Latest> {
     moved.await
 }
 
+/// Writes `entry` into the history, in the place of an older one of its run.
 async fn note_history(books: &Books, entry: &Entry) -> Result<()> {
+    change_history(books, |history| history.put(entry.clone())).await
+}
+
+/// Writes `entry` into the history, unless it knows the run.
+///
+/// # Errors
+/// What the store failed with.
+pub(super) async fn note_if_new(books: &Books, entry: &Entry) -> Result<()> {
+    let is_known = |known: &Entry| known.run_id == entry.run_id;
+    let put_new =
+        |history: &mut History| !history.runs.iter().any(is_known) && history.put(entry.clone());
+    change_history(books, put_new).await
+}
+
+async fn change_history(
+    books: &Books,
+    change: impl Fn(&mut History) -> bool + Send + Sync,
+) -> Result<()> {
     let path = books.layout.history();
-    let noted = books.change(&path, |present: Option<History>| {
+    let changed = books.change(&path, |present: Option<History>| {
         let empty = || History { schema_version: SCHEMA_VERSION, runs: Vec::new() };
         let mut history = present.unwrap_or_else(empty);
-        let is_changed = history.put(entry.clone());
+        let is_changed = change(&mut history);
         Ok((history, is_changed))
     });
-    noted.await.map(drop)
+    changed.await.map(drop)
 }
 
 /// Says that `run` is not in work any more, if `active` still says so.
 async fn take_away(books: &Books, run: &RunDocument) -> Result<()> {
     let path = books.layout.active(&run.request);
     match books.read::<Active>(&path).await? {
+        // It ended before it was resumed.
+        Some((active, _)) if active.run_id == run.run_id && active.resumes > run.resumes => Ok(()),
         Some((active, tag)) if active.run_id == run.run_id => {
             match books.store.remove(&path, &tag).await {
                 // Another run took its place.

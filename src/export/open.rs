@@ -14,12 +14,13 @@ use std::time::Duration;
 use tracing::info;
 
 use super::books::Books;
-use super::end::{finish, settle};
+use super::end::{finish, note_if_new, settle};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::active::{Active, Key};
 use crate::model::hash::sha256_hex;
+use crate::model::history::Entry;
 use crate::model::layout;
 use crate::model::request::Request;
 use crate::model::run::{RunDocument, RunError, RunId, Status, Trigger};
@@ -67,6 +68,7 @@ impl Opening {
             started_at: self.started_at,
             request: self.request.clone(),
             publishes: self.publishes,
+            resumes: 0,
         }
     }
 }
@@ -105,8 +107,7 @@ pub async fn open(books: &Books, opening: &Opening) -> Result<Opened> {
             None => store::create(store, &path, &ours).await,
             Some((active, _)) if active.run_id == ours.run_id => return opened(books, &ours).await,
             Some((active, tag)) => {
-                // Whoever wrote it may have died before that.
-                books.open_run(&active, Status::Queued).await?;
+                books.open_run(&active).await?;
                 match settle(books, &active.run_id).await? {
                     // It ended, so ours may take its place.
                     Some(_) => store::replace(store, &path, &ours, &tag).await,
@@ -132,7 +133,7 @@ pub async fn open(books: &Books, opening: &Opening) -> Result<Opened> {
 /// Creates the run.json of `active`, which is in its place.
 async fn opened(books: &Books, active: &Active) -> Result<Opened> {
     let id = &active.run_id;
-    let run = books.open_run(active, Status::Queued).await?;
+    let run = books.open_run(active).await?;
     // It may have ended long ago: whoever opened it was slow.
     if let Some(run) = finish(books, id).await? {
         return Ok(Opened::Ended(Box::new(run)));
@@ -153,6 +154,9 @@ async fn skip(books: &Books, opening: &Opening, by: RunId) -> Result<Opened> {
         }),
         ..books.document(&active, Status::Skipped)
     };
+    // The history first: nobody looks after a run that is not in active/, so whoever dies between the
+    // two leaves an entry without a run.json, and the slot is opened again.
+    note_if_new(books, &Entry::of(&run, None)).await?;
     let run = books.create_run(run).await?;
     let id = &opening.run_id;
     match finish(books, id).await? {
@@ -208,11 +212,12 @@ pub async fn open_by_key(
         return Ok(Keyed::OtherBody);
     }
     let books = Books::new(books.store.clone(), books.clock.clone(), &key.target);
-    let Key { target, run_id, used_at, .. } = key;
+    let Key { target, run_id, .. } = key;
     if books.run(&run_id).await?.is_some() {
         return Ok(Keyed::Run { target, run_id });
     }
-    let opening = Opening { run_id, started_at: used_at, ..opening.clone() };
+    // It starts now: whoever used the key before may have died before it opened anything.
+    let opening = Opening { run_id, ..opening.clone() };
     let run_id = match open(&books, &opening).await? {
         Opened::Ours(run_id) => run_id,
         Opened::Ended(run) => run.run_id,

@@ -33,8 +33,9 @@ const CENSUSES_MAX: u32 = 3;
 
 /// Counts what `request` asks for, without regard to `maxAssets`.
 ///
-/// The kinds' counts are held against the count of the whole. When all kinds are asked for, a rest
-/// means that there are kinds without a name here: it is counted as one more.
+/// The kinds' counts are held against the count of the whole. When all kinds are asked for, what is of
+/// none of them is counted as one more: that the kinds add up to the whole says nothing about it while
+/// the inventory moves.
 ///
 /// # Errors
 /// What the service finally failed with; [`Kind::BadRequest`] if the parts add up to more than the
@@ -49,23 +50,30 @@ pub async fn census(source: &dyn Source, request: &Request) -> Result<Census> {
         n_censuses += 1;
         let of_kinds = request.kinds.iter().map(|kind| count_cut(KindCut::Only(*kind)));
         let of_kinds = future::try_join_all(of_kinds);
-        let (before, mut by_kind) = future::try_join(source.count(&everything), of_kinds).await?;
-        let sum = |by_kind: &[(KindCut, u64)]| by_kind.iter().map(|(_, n)| n).sum::<u64>();
-        if request.wants_all_kinds() && before > sum(&by_kind) {
-            let other = count_cut(KindCut::Other).await?;
-            // None: the inventory moved between two counts.
-            by_kind.extend((other.1 > 0).then_some(other));
-        }
-        let parts = sum(&by_kind);
-        if parts <= before {
-            return Ok(Census { total: before, by_kind });
-        }
+        let of_others = async {
+            let is_asked = request.wants_all_kinds();
+            Ok(if is_asked { Some(count_cut(KindCut::Other).await) } else { None })
+        };
+        let counts = future::try_join3(source.count(&everything), of_kinds, of_others);
+        let (before, mut by_kind, others): (_, Vec<(KindCut, u64)>, _) = counts.await?;
+        let known: u64 = by_kind.iter().map(|(_, n)| n).sum();
+        let others = match others {
+            // The service does not know how to ask for it, and nothing is left for it.
+            Some(Err(err)) if err.kind() == Kind::BadRequest && known == before => None,
+            others => others.transpose()?.filter(|(_, n)| *n > 0),
+        };
+        let parts = known + others.map_or(0, |(_, n)| n);
         // More than the whole: either it grew meanwhile, or the parts overlap.
-        let after = source.count(&everything).await?;
-        if parts <= after {
+        let after = if parts > before { source.count(&everything).await? } else { before };
+        let is_last = n_censuses == CENSUSES_MAX;
+        let adds_up = parts <= after;
+        // It takes what is of no known kind for everything.
+        let is_misread = is_last && (known == before || known == after);
+        if adds_up || is_misread {
+            by_kind.extend(others.filter(|_| adds_up));
             return Ok(Census { total: after, by_kind });
         }
-        if n_censuses == CENSUSES_MAX {
+        if is_last {
             return Err(Error::new(Kind::BadRequest, "count assets")
                 .because(format!(
                     "the kinds add up to {parts} assets, but the whole is {after}: the service \
@@ -173,13 +181,14 @@ impl Draft {
 /// Numbers the ranges, and shares `max_assets` out among them in proportion.
 fn number(counted: Vec<(KindCut, Within, u64)>, max_assets: Option<u64>) -> Vec<Range> {
     let n_counted: u64 = counted.iter().map(|(_, _, n)| n).sum();
-    let mut left = max_assets.filter(|max| *max < n_counted);
+    let mut left = max_assets;
     let mut n_behind = n_counted;
     let ids = 0..;
     ids.zip(counted)
         .map(|(id, (kind, within, expected))| {
             // What is left of the limit, shared with those that come behind: the last one gets the
-            // rest, so the quotas add up to the limit exactly.
+            // rest, so the quotas add up to the limit exactly. One that cuts nothing off now may do so
+            // when the inventory grows.
             let quota = left.map(|left| share(left, expected, n_behind));
             left = left.zip(quota).map(|(left, quota)| left - quota);
             n_behind -= expected;
@@ -293,7 +302,8 @@ mod tests {
             assert_eq!(quotas, want, "{counts:?} {max:?}");
         };
         check(&[10, 0, 30], None, &[None, None]);
-        check(&[10, 0, 30], Some(40), &[None, None]);
+        check(&[10, 0, 30], Some(40), &[Some(10), Some(30)]);
+        check(&[10, 0, 30], Some(42), &[Some(11), Some(31)]);
         check(&[10, 0, 30], Some(8), &[Some(2), Some(6)]);
         check(&[10, 0, 30], Some(1), &[Some(1)]);
         check(&[1, 1, 1], Some(2), &[Some(1), Some(1)]);

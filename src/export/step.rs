@@ -327,10 +327,14 @@ async fn put_off(
         true
     });
     let run = noted.await?;
-    match run.waits_until(books.now()) {
-        Some(until) => Ok(After::PutOff { until, because: Some(err) }),
-        None => Ok(After::Ended),
-    }
+    // Saving that may have taken longer than the pause.
+    Ok(match run.status.is_ended() {
+        true => After::Ended,
+        false => After::PutOff {
+            until: run.not_before.unwrap_or_else(|| books.now()),
+            because: Some(err),
+        },
+    })
 }
 
 /// The pause number `n`, from 1.

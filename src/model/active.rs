@@ -25,6 +25,10 @@ pub struct Active {
     pub request: Request,
     /// Whether `latest.json` may name it.
     pub publishes: bool,
+    /// How often it was resumed. More than its `run.json` says: whoever resumes it is about to say so
+    /// there, or died before that.
+    #[serde(default)]
+    pub resumes: u32,
 }
 
 /// `runs/{runId}/cancel.json`: somebody asked to end the run.

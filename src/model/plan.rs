@@ -49,7 +49,7 @@ pub struct Range {
     pub within: Within,
     /// Assets the service counted in it when the run was planned.
     pub expected: u64,
-    /// Most assets to take from it (`maxAssets`). Absent: all.
+    /// Most assets to take from it: its share of `maxAssets`. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
 }
@@ -90,7 +90,7 @@ impl Plan {
 
     /// Whether `maxAssets` cuts something off.
     pub fn is_limited(&self) -> bool {
-        self.ranges().any(|range| range.quota.is_some())
+        self.ranges().any(|range| range.quota.is_some_and(|quota| quota < range.expected))
     }
 }
 

@@ -19,3 +19,4 @@ mod store;
 mod store_requests;
 mod support;
 mod tidy;
+mod worlds;
