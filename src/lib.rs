@@ -1,7 +1,7 @@
 //! Exports Microsoft Defender EASM inventories, whole and every day.
 //!
 //! `ARCHITECTURE.md` is the map: floors, rooms, invariants, words. Start reading at
-//! [`export::run`], the engine, or at [`cli::main`], the door.
+//! [`export::step::step`], the engine, or at [`cli::main`], the door.
 
 pub mod app;
 pub mod azure;

@@ -75,11 +75,10 @@ async fn a_retry_after_is_waited_for_in_both_forms() {
 }
 
 #[tokio::test]
-async fn a_pause_longer_than_the_budget_is_not_waited_for() {
+async fn a_pause_longer_than_the_budget_puts_the_run_off() {
     let fault = Fault::Status { status: 429, retry_after: Some("3600".to_owned()) };
     let world = World::new(script("kind = \"host\"", 0, 1000, fault)).await;
-    let done = world.run(&["export"]).await.expect_code(1);
-    let line = done.error_line();
+    let line = waiting_line(world.command(&["export"])).await;
     assert!(line.contains("slow down") && line.contains("3600 s"), "{line}");
 }
 
