@@ -62,6 +62,8 @@ pub enum Kind {
     ShardStuck,
     /// Somebody asked to end the run.
     Cancelled,
+    /// The run's slot was not exported, since another run of its request was in work.
+    Skipped,
     /// The user asked to stop.
     Interrupted,
     /// What reads our output went away; there is nobody left to tell.
@@ -105,6 +107,7 @@ impl Kind {
         Self::Deadline,
         Self::ShardStuck,
         Self::Cancelled,
+        Self::Skipped,
         Self::Interrupted,
         Self::PipeClosed,
         Self::Internal,
@@ -132,6 +135,7 @@ impl Kind {
             Self::Deadline => ("deadline", false, 1, "nothing was saved for too long"),
             Self::ShardStuck => ("shard_stuck", false, 1, "a shard does not get further"),
             Self::Cancelled => ("cancelled", false, 1, "the run was cancelled"),
+            Self::Skipped => ("skipped", false, 1, "the run was skipped"),
             Self::Interrupted => ("interrupted", false, 130, "interrupted"),
             Self::PipeClosed => ("pipe_closed", false, 0, "the reader of the output went away"),
             Self::Internal => ("internal", false, 1, "a fault in this program"),
@@ -197,7 +201,7 @@ impl Error {
 
     /// Says what to do next, unless that is said already.
     #[must_use]
-    pub fn or_advise(mut self, advice: &'static str) -> Self {
+    pub fn or_advise(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
         self.advice.get_or_insert(advice.into());
         self
     }

@@ -192,11 +192,11 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
             };
             let carried = drive::to_end(&world, &job, &id, interrupt()).await;
             terminal.hide_bar();
+            let go_on = format!("go on with: {}", args.resume_command(&id));
             carried.map_err(|err| match err.kind() {
-                Kind::Interrupted => {
-                    err.advise(format!("go on with: {}", args.resume_command(&id)))
-                }
-                _ => err,
+                Kind::Interrupted => err.advise(go_on),
+                Kind::Cancelled => err.or_advise("export again"),
+                _ => err.with("run", &id).or_advise(go_on),
             })?
         }
     };
@@ -214,11 +214,12 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
 /// Takes up the run `id`. Gives its manifest if it is complete.
 async fn resumed(books: &Books, id: &RunId, publish: bool) -> Result<Option<Manifest>> {
     drive::resume(books, id).await?;
+    if publish {
+        drive::have_published(books, id).await?;
+    }
     let manifest = books.manifest(id).await?;
-    match (publish, &manifest) {
-        (true, Some(_)) => drop(end::publish(books, id).await?),
-        (true, None) => drive::have_published(books, id).await?,
-        (false, _) => {}
+    if manifest.is_some() {
+        end::finish(books, id).await?;
     }
     Ok(manifest)
 }

@@ -38,6 +38,10 @@ impl Observer for Progress {
             format!("Waiting until {until}: {because}. Ctrl-C saves what is read and stops.");
         self.terminal.say(&line);
     }
+
+    fn follows(&self) {
+        self.terminal.say("Another process works on this run; waiting for its end.");
+    }
 }
 
 /// Says on stderr when an export waits, with a bar with rate and time left if stderr is a terminal.

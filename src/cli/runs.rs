@@ -67,7 +67,9 @@ pub async fn run(args: Args, settings: &Settings, env: &Env, terminal: &Terminal
     let store = store(args.store.as_deref(), settings, env)?;
     let books = Books::new(Arc::clone(&store), Arc::new(SystemClock), &settings.workspace);
     unless_interrupted(async {
-        store.check().await?;
+        if matches!(args.command, Command::Cancel(_) | Command::Publish(_)) {
+            store.check().await?;
+        }
         care::repair(&books).await;
         match &args.command {
             Command::List { limit } => list(&books, usize::from(*limit), args.json).await,
@@ -137,7 +139,8 @@ async fn show(books: &Books, id: &RunId, json: bool) -> Result<u8> {
         line("finished", at.to_string());
     }
     if let Some(until) = run.not_before {
-        line("waits", format!("until {until}"));
+        let cause = run.waits_for.as_ref().map_or("it was put off", |cause| &cause.message);
+        line("waits", format!("until {until}: {cause}"));
     }
     let progress = run.progress;
     line("assets", format!("{} of {}", thousands(progress.exported), thousands(progress.expected)));

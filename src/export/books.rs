@@ -13,6 +13,7 @@ use futures::future::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
@@ -106,16 +107,20 @@ impl Books {
         Ok(read.into_iter().flatten().collect())
     }
 
-    /// What is in work, each with where it says so and the tag it was read with.
+    /// What is in work. What cannot be read is logged and left out, so that it does not stand in the way
+    /// of the others: a newer version may have written it.
     ///
     /// # Errors
-    /// What the store failed with.
-    pub(super) async fn active(&self) -> Result<Vec<(String, Active, Tag)>> {
+    /// What the store failed with, where trying again may help.
+    pub(super) async fn active(&self) -> Result<Vec<Active>> {
         let mut all = Vec::new();
         for path in self.store.list(&self.layout.active_all()).await? {
-            // Taken away since it was listed.
-            if let Some((active, tag)) = self.read::<Active>(&path).await? {
-                all.push((path, active, tag));
+            match self.read::<Active>(&path).await {
+                Ok(Some((active, _))) => all.push(active),
+                // Taken away since it was listed.
+                Ok(None) => {}
+                Err(err) if err.kind().is_retryable() => return Err(err),
+                Err(err) => warn!("Could not see which run is in work: {err}"),
             }
         }
         Ok(all)
@@ -127,7 +132,10 @@ impl Books {
     /// # Errors
     /// What the store failed with.
     pub(super) async fn open_run(&self, active: &Active) -> Result<RunDocument> {
-        let run = self.create_run(self.document(active, Status::Queued)).await?;
+        let run = match self.run(&active.run_id).await? {
+            Some(run) => run,
+            None => self.create_run(self.document(active, Status::Queued)).await?,
+        };
         if run.resumes >= active.resumes {
             return Ok(run);
         }
@@ -143,6 +151,7 @@ impl Books {
                 run.error = None;
                 run.finished_at = None;
                 run.not_before = None;
+                run.waits_for = None;
                 run.pauses = 0;
                 run.requeues = 0;
                 run.resumed_at = Some(self.now());
@@ -170,6 +179,7 @@ impl Books {
             error: None,
             publishes: active.publishes,
             not_before: None,
+            waits_for: None,
             pauses: 0,
             requeued_at: None,
             requeues: 0,

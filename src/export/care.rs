@@ -12,11 +12,11 @@ use tracing::{info, warn};
 
 use super::books::Books;
 use super::end::{delete_strays, fail, finish};
-use super::step::{Message, Standing, deadline, standing, work_left};
+use super::step::{Message, Standing, deadline, is_possible, standing, work_left};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::history::{Entry, History};
-use crate::model::run::{RunDocument, Status};
+use crate::model::run::{RunDocument, RunId, Status};
 
 /// How long nothing is saved before work is given out again, the first time. It doubles each time: a
 /// message stays hidden for ten minutes when its host dies.
@@ -25,11 +25,8 @@ pub const STALL_FIRST: Duration = Duration::from_secs(20 * 60);
 /// The longest such time.
 pub const STALL_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// How far clocks of two machines may be apart. A time further ahead was written by one that was wrong.
-const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
-
 /// How long after its end a run is looked at once more: a worker that was on its way when it ended may
-/// have written a part, or even the manifest. No slice is as long.
+/// have written a part, or even the manifest. That is as long as the longest slice.
 const LATE: Duration = Duration::from_secs(60 * 60);
 
 /// Most runs that are looked at once more.
@@ -45,17 +42,17 @@ const LATE_RUNS_MAX: usize = 4;
 /// What the store failed with before anything could be looked at.
 pub async fn care(books: &Books, idle_max: Duration) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
-    for (_, active, _) in books.active().await? {
+    for active in books.active().await? {
         let looked = async {
-            let run = books.open_run(&active).await?;
-            look_after(books, run, idle_max, Eagerness::WhenStalled).await
+            books.open_run(&active).await?;
+            look_after(books, &active.run_id, idle_max, Eagerness::WhenStalled).await
         };
         match looked.await {
             Ok(of_run) => messages.extend(of_run),
             Err(err) => warn!(run.id = %active.run_id, "Could not look after a run: {err}"),
         }
     }
-    look_at_late(books).await?;
+    look_at_late(books).await;
     Ok(messages)
 }
 
@@ -65,9 +62,11 @@ pub async fn care(books: &Books, idle_max: Duration) -> Result<Vec<Message>> {
 /// What fails is only logged: it is not what the command is for.
 pub async fn repair(books: &Books) {
     let repaired = async {
-        for (_, active, _) in books.active().await? {
+        for active in books.active().await? {
+            books.open_run(&active).await?;
             finish(books, &active.run_id).await?;
         }
+        look_at_late(books).await;
         Ok::<_, Error>(())
     };
     if let Err(err) = repaired.await {
@@ -84,25 +83,24 @@ pub(super) enum Eagerness {
     WhenStalled,
 }
 
-/// Looks after `run`. Gives what is to be done for it now.
+/// Looks after the run `id`. Gives what is to be done for it now.
 ///
 /// # Errors
 /// What the store failed with.
 pub(super) async fn look_after(
     books: &Books,
-    run: RunDocument,
+    id: &RunId,
     idle_max: Duration,
     eagerness: Eagerness,
 ) -> Result<Vec<Message>> {
-    let id = run.run_id.clone();
-    let Standing::InWork(run) = standing(books, &id).await? else {
-        finish(books, &id).await?;
+    let Standing::InWork(run) = standing(books, id).await? else {
+        finish(books, id).await?;
         return Ok(Vec::new());
     };
     let now = books.now();
     if run.waits_until(now).is_some() {
         if let Some(err) = deadline(books, &run, idle_max).await? {
-            fail(books, &id, &err).await?;
+            fail(books, &run, &err).await?;
         }
         return Ok(Vec::new());
     }
@@ -114,14 +112,16 @@ pub(super) async fn look_after(
     };
     let is_due = run.not_before.is_some();
     let patience = STALL_FIRST.saturating_mul(1 << requeues.min(16)).min(STALL_MAX);
-    let is_stalled = now.since(saved) >= patience;
+    let is_stalled = saved >= patience;
     if !is_due && !is_stalled && eagerness == Eagerness::WhenStalled {
         return Ok(Vec::new());
     }
     if let Some(err) = deadline(books, &run, idle_max).await? {
-        fail(books, &id, &err).await?;
+        fail(books, &run, &err).await?;
         return Ok(Vec::new());
     }
+    // Read before it is noted that it is given out.
+    let messages = work_left(books, &Message::plan(books.target(), id)).await?;
     // Who drives a run of its own need not say that it goes on.
     if is_due || eagerness == Eagerness::WhenStalled {
         let requeues = if is_due { 0 } else { requeues + 1 };
@@ -134,7 +134,7 @@ pub(super) async fn look_after(
         let why = if is_due { "is due" } else { "stalled" };
         info!(run.id = %id, "Run {id} {why}; its work is given out again");
     }
-    work_left(books, &Message::plan(books.target(), &id)).await
+    Ok(messages)
 }
 
 /// Notes that the work of the run, which was `seen` so, is given out again. `false`: somebody else did
@@ -157,38 +157,47 @@ async fn note_requeued(books: &Books, seen: &RunDocument, requeues: u32) -> Resu
     Ok(!run.status.is_ended() && run.requeued_at == Some(now) && run.not_before.is_none())
 }
 
-/// When anything of `run` was last saved, and when something that counts was.
+/// How long ago anything of `run` was saved, and when it last got further.
 async fn last_saved(
     books: &Books,
     run: &RunDocument,
     now: Timestamp,
-) -> Result<(Timestamp, Option<Timestamp>)> {
+) -> Result<(Duration, Option<Timestamp>)> {
     let checkpoints = match books.plan(&run.run_id).await? {
         Some(plan) => books.checkpoints(&plan).await?,
         None => Default::default(),
     };
-    let is_possible = |at: &Timestamp| *at <= now.plus(SKEW_MAX);
     let saved = checkpoints.values().map(|checkpoint| checkpoint.updated_at);
-    let saved = saved.chain([run.updated_at]).filter(is_possible);
+    let saved = saved.chain([run.updated_at, run.started_at]);
     let progressed = checkpoints.values().filter_map(|checkpoint| checkpoint.progressed_at);
-    Ok((saved.fold(run.started_at, Timestamp::max), progressed.filter(is_possible).max()))
+    let is_known = |at: &Timestamp| is_possible(*at, now);
+    // What was only written by clocks that were wrong counts as long ago.
+    let saved = saved.filter(is_known).max().map_or(Duration::MAX, |at| now.since(at));
+    Ok((saved, progressed.filter(is_known).max()))
 }
 
-/// Looks once more at runs that ended a short time ago.
-async fn look_at_late(books: &Books) -> Result<()> {
-    let Some((history, _)) = books.read::<History>(&books.layout.history()).await? else {
-        return Ok(());
-    };
-    let now = books.now();
-    let is_late = |entry: &&Entry| entry.finished_at.is_some_and(|ended| now.since(ended) <= LATE);
-    for entry in history.runs.iter().filter(is_late).take(LATE_RUNS_MAX) {
-        let id = &entry.run_id;
-        if let Some(manifest) = books.manifest(id).await? {
-            match entry.status {
-                Status::Complete => delete_strays(books, &manifest).await?,
-                _ => drop(finish(books, id).await?),
+/// Looks once more at runs that ended a short time ago. What fails is only logged.
+async fn look_at_late(books: &Books) {
+    let looked = async {
+        let history = books.read::<History>(&books.layout.history()).await?;
+        let now = books.now();
+        let ended = history.map(|(history, _)| history.runs).unwrap_or_default().into_iter();
+        let mut late: Vec<Entry> = ended
+            .filter(|entry| entry.finished_at.is_some_and(|at| now.since(at) <= LATE))
+            .collect();
+        late.sort_by_key(|entry| std::cmp::Reverse(entry.finished_at));
+        for entry in late.iter().take(LATE_RUNS_MAX) {
+            let id = &entry.run_id;
+            if let Some(manifest) = books.manifest(id).await? {
+                match entry.status {
+                    Status::Complete => delete_strays(books, &manifest).await?,
+                    _ => drop(finish(books, id).await?),
+                }
             }
         }
+        Ok::<_, Error>(())
+    };
+    if let Err(err) = looked.await {
+        warn!("Could not look once more at runs that ended: {err}");
     }
-    Ok(())
 }

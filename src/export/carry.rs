@@ -6,6 +6,10 @@
 //!
 //! Start reading at [`shard`].
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::books::Books;
@@ -23,6 +27,10 @@ use crate::model::run::RunDocument;
 /// Fruitless attempts of a shard that follow one another at once. Behind them it is put off, so that
 /// a cursor that never works is not asked for all the time.
 const ATTEMPTS_AT_ONCE: u32 = 2;
+
+/// How long a part is filled before it is closed, however little came: what is not saved for long looks as
+/// if nobody worked on it.
+const PART_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// How far a shard was carried.
 pub(super) struct Carried {
@@ -59,51 +67,78 @@ pub(super) async fn shard(
         Claimed::Ours(claim) => claim,
         Claimed::Done => return Ok(Carried { ending: CarryEnding::Done, got_further: false }),
     };
-    let is_done = |claim: &Claim<'_>, range: &Range| {
+    let ending = match ranges(world, job, books, run, plan, shard, slice, &mut claim).await {
+        // The store does not answer as it should. That is waited out like a service that does not.
+        Err(err) if err.kind().is_retryable() => {
+            let taken_back = claim.take_back(false).await;
+            taken_back.unwrap_or_else(|err| debug!("Could not note that a shard waits: {err}"));
+            CarryEnding::PutOff(err)
+        }
+        ended => ended?,
+    };
+    Ok(Carried { ending, got_further: claim.got_further() })
+}
+
+/// Reads the ranges of `shard` that are not done into parts, under `claim`.
+#[expect(clippy::too_many_arguments, reason = "all of a step's world, handed on")]
+async fn ranges(
+    world: &World,
+    job: &Job,
+    books: &Books,
+    run: &RunDocument,
+    plan: &Plan,
+    shard: &Shard,
+    slice: &Slice,
+    claim: &mut Claim<'_>,
+) -> Result<CarryEnding> {
+    let is_done = |range: &&Range| {
         claim.checkpoint().range(range.id).is_some_and(|progress| progress.is_done)
     };
-    while let Some(range) = shard.ranges.iter().find(|range| !is_done(&claim, range)) {
-        let n_left = shard.ranges.iter().filter(|range| !is_done(&claim, range)).count();
+    let mut left: VecDeque<&Range> = shard.ranges.iter().filter(|range| !is_done(range)).collect();
+    while let Some(range) = left.front().copied() {
         let mut reading = claim.reading(range.id);
         let query = query_of(&plan.request, range);
-        let mut parts = Parts { world, job, books, plan, claim: &mut claim, range, open: None };
+        let mut parts = Parts { world, job, books, plan, claim, range, open: None };
         let (source, room) = (world.source.as_ref(), &world.room);
         let ending =
             range::read(source, room, &query, range, &mut reading, &mut parts, slice).await?;
-        let ending = match ending {
+        match ending {
             Ending::Done => {
                 let file = parts.finish().await?;
-                claim.range_done(range.id, file, &reading, n_left == 1).await?;
-                continue;
+                claim.range_done(range.id, file, &reading, left.len() == 1).await?;
+                left.pop_front();
             }
             Ending::SliceOver => {
                 parts.save(&reading).await?;
-                CarryEnding::SliceOver
+                if claim.got_further() || slice.is_stopped() {
+                    return Ok(CarryEnding::SliceOver);
+                }
+                // What is read again does not get further for some time, but it goes on. When nothing
+                // came at all, the run waits, and the next step is smaller.
+                let has_counted = claim.has_counted();
+                claim.take_back(!has_counted).await?;
+                return Ok(match has_counted {
+                    true => CarryEnding::SliceOver,
+                    false => CarryEnding::PutOff(out_of_time()),
+                });
             }
             Ending::Failed(err) if leads_nowhere(&err, &reading) => {
                 drop(parts);
                 warn!(run.id = %run.run_id, "Range {} starts again: {err}", range.id);
-                match claim.start_again(range.id, shard).await? {
-                    ..=ATTEMPTS_AT_ONCE => continue,
-                    _ => CarryEnding::PutOff(err),
+                if claim.start_again(range.id, shard).await? > ATTEMPTS_AT_ONCE {
+                    claim.take_back(false).await?;
+                    return Ok(CarryEnding::PutOff(err));
                 }
             }
             Ending::Failed(err) if err.kind().is_retryable() => {
                 parts.save(&reading).await?;
-                CarryEnding::PutOff(err)
+                claim.take_back(false).await?;
+                return Ok(CarryEnding::PutOff(err));
             }
             Ending::Failed(err) => return Err(err),
-        };
-        let got_further = claim.got_further();
-        let is_too_slow =
-            matches!(ending, CarryEnding::SliceOver) && !got_further && !slice.is_stopped();
-        let ending = if is_too_slow { CarryEnding::PutOff(out_of_time()) } else { ending };
-        if let CarryEnding::PutOff(_) = &ending {
-            claim.put_off(is_too_slow).await?;
         }
-        return Ok(Carried { ending, got_further });
     }
-    Ok(Carried { ending: CarryEnding::Done, got_further: claim.got_further() })
+    Ok(CarryEnding::Done)
 }
 
 /// Whether `err` says that going on from where `reading` is is of no use.
@@ -132,7 +167,8 @@ struct Parts<'a, 'b> {
     plan: &'a Plan,
     claim: &'a mut Claim<'b>,
     range: &'a Range,
-    open: Option<OpenPart>,
+    /// The part that is filled, and since when.
+    open: Option<(OpenPart, Instant)>,
 }
 
 impl Parts<'_, '_> {
@@ -147,7 +183,7 @@ impl Parts<'_, '_> {
     /// Makes the part that is open durable, if one is. Only then may a checkpoint count it: a crash
     /// between the two costs one repeated part, never a lost or doubled one.
     async fn finish(&mut self) -> Result<Option<FileEntry>> {
-        let Some(part) = self.open.take() else { return Ok(None) };
+        let Some((part, _)) = self.open.take() else { return Ok(None) };
         let file = part.finish().await?;
         debug!(
             run.id = %self.plan.run_id,
@@ -175,14 +211,15 @@ impl Sink for Parts<'_, '_> {
 
     async fn add(&mut self, records: Records, reading: &Reading) -> Result<()> {
         let n_records = records.spans.len() as u64;
-        let part = match self.open.take() {
-            Some(part) => part,
-            None => self.begin().await?,
+        let (part, begun) = match self.open.take() {
+            Some(open) => open,
+            None => (self.begin().await?, Instant::now()),
         };
         let part = part.add(records).await?;
         self.world.observer.took(n_records);
-        let is_full = part.plain_bytes() >= self.claim.part_bytes_max(self.job.part_bytes_max);
-        self.open = Some(part);
+        let is_full = part.plain_bytes() >= self.claim.part_bytes_max(self.job.part_bytes_max)
+            || begun.elapsed() >= PART_TIME_MAX;
+        self.open = Some((part, begun));
         // Without a cursor the range is at its end, and whoever ends it counts the part: a checkpoint
         // that counts parts of a range but has no cursor would have it read from its start.
         match is_full && reading.cursor.is_some() {

@@ -45,6 +45,8 @@ pub(super) struct Claim<'a> {
     n_parts: u32,
     /// Whether it got further than any claim before. Until then it counts as an attempt for nothing.
     got_further: bool,
+    /// Whether a part or the end of a range was counted under it.
+    has_counted: bool,
 }
 
 impl<'a> Claim<'a> {
@@ -82,7 +84,9 @@ impl<'a> Claim<'a> {
             Some(tag) => store::replace(store, &path, &checkpoint, &tag).await?,
             None => store::create(store, &path, &checkpoint).await?,
         };
-        Ok(Claimed::Ours(Self { books, path, checkpoint, tag, n_parts: 0, got_further: false }))
+        let (n_parts, got_further, has_counted) = (0, false, false);
+        let claim = Self { books, path, checkpoint, tag, n_parts, got_further, has_counted };
+        Ok(Claimed::Ours(claim))
     }
 
     /// The checkpoint as it is now.
@@ -93,6 +97,11 @@ impl<'a> Claim<'a> {
     /// Whether it got further than any claim before.
     pub fn got_further(&self) -> bool {
         self.got_further
+    }
+
+    /// Whether a part or the end of a range was counted under it.
+    pub fn has_counted(&self) -> bool {
+        self.has_counted
     }
 
     /// The name of the next part.
@@ -194,12 +203,13 @@ impl<'a> Claim<'a> {
         if futile.is_enough(now) { Err(stuck(shard, futile)) } else { Ok(futile.attempts) }
     }
 
-    /// Saves that the take-up ended in being put off, which does not count as an attempt. `shrinks`:
-    /// it was too much at once, so the next step is smaller all the same.
+    /// Saves that the take-up does not count as an attempt for nothing: it ended in being put off, or
+    /// reads again what was read before. `shrinks`: it was too much at once, so the next step is smaller
+    /// all the same.
     ///
     /// # Errors
     /// As [`Claim::count`].
-    pub async fn put_off(&mut self, shrinks: bool) -> Result<()> {
+    pub async fn take_back(&mut self, shrinks: bool) -> Result<()> {
         if self.got_further {
             return Ok(());
         }
@@ -211,6 +221,7 @@ impl<'a> Claim<'a> {
     }
 
     async fn save_further(&mut self) -> Result<()> {
+        self.has_counted = true;
         let reach = self.checkpoint.reach();
         let futile = &mut self.checkpoint.futile;
         if reach > futile.furthest {

@@ -11,15 +11,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use tracing::{info, warn};
 
 use super::books::{Books, Checkpoints};
-use super::plan::{query_of, total};
+use super::plan::{query, query_of, total};
 use super::slice::Slice;
 use super::step::{Standing, standing};
 use super::{Job, World};
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
+use crate::model::asset::KindCut;
 use crate::model::checkpoint::{Checkpoint, RangeProgress};
 use crate::model::manifest::{Completeness, Counts, FileEntry, Manifest, Tool};
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, Range, Within};
 use crate::model::request::Dataset;
 use crate::model::run::RunDocument;
 use crate::store;
@@ -34,8 +35,10 @@ const COUNTS_AT_ONCE: usize = 64;
 pub(super) enum Committed {
     /// The manifest exists.
     Done,
-    /// Shards are not done: those that were not, or those whose ranges were set back.
-    ShardsLeft(Vec<u32>),
+    /// Shards are not done.
+    NotAllDone,
+    /// Ranges of these shards are to be read again.
+    SetBack(Vec<u32>),
     /// The slice was over.
     SliceOver,
 }
@@ -54,9 +57,8 @@ pub(super) async fn commit(
     slice: &Slice,
 ) -> Result<Committed> {
     let checkpoints = books.checkpoints(plan).await?;
-    let left = left(plan, &checkpoints);
-    if !left.is_empty() {
-        return Ok(Committed::ShardsLeft(left));
+    if !left(plan, &checkpoints).is_empty() {
+        return Ok(Committed::NotAllDone);
     }
     let judged = match slice.bound(judge(world, plan, &checkpoints)).await {
         Some(judged) => judged?,
@@ -72,7 +74,7 @@ pub(super) async fn commit(
                 ranges.len(),
                 plan.ranges().count()
             );
-            return Ok(Committed::ShardsLeft(set_back(books, plan, &ranges).await?));
+            return Ok(Committed::SetBack(set_back(books, plan, &ranges).await?));
         }
     };
     // Counting took its time.
@@ -154,7 +156,8 @@ async fn judge(world: &World, plan: &Plan, checkpoints: &Checkpoints) -> Result<
     }
 }
 
-/// Has `ranges` read again. Gives the shards they belong to.
+/// Has `ranges` read again. Gives the shards they belong to, but for those that another committer set
+/// back: somebody may be reading them already.
 async fn set_back(books: &Books, plan: &Plan, ranges: &[u32]) -> Result<Vec<u32>> {
     let mut shards = Vec::new();
     for shard in &plan.shards {
@@ -165,14 +168,21 @@ async fn set_back(books: &Books, plan: &Plan, ranges: &[u32]) -> Result<Vec<u32>
         }
         let path = books.layout.checkpoint(&plan.run_id, shard.shard);
         let Some((mut checkpoint, tag)) = books.read::<Checkpoint>(&path).await? else { continue };
-        if !checkpoint.is_done {
-            // Another committer set it back, and somebody may be reading it already.
-            return Err(Error::new(Kind::Conflict, "set a range back").with("path", path));
+        let rereads = |range: &u32| checkpoint.range(*range).map_or(0, |found| found.rereads);
+        let of_shard: Vec<u32> =
+            of_shard.into_iter().filter(|range| rereads(range) < REREADS_MAX).collect();
+        if !checkpoint.is_done || of_shard.is_empty() {
+            continue;
         }
         of_shard.iter().for_each(|range| checkpoint.set_back(*range));
         checkpoint.updated_at = books.now();
-        store::replace(books.store.as_ref(), &path, &checkpoint, &tag).await?;
-        shards.push(shard.shard);
+        match store::replace(books.store.as_ref(), &path, &checkpoint, &tag).await {
+            Err(err) if err.kind() == Kind::Conflict => {}
+            replaced => {
+                replaced?;
+                shards.push(shard.shard);
+            }
+        }
     }
     Ok(shards)
 }
@@ -207,9 +217,26 @@ fn count(plan: &Plan, checkpoints: &Checkpoints, at_end: u64) -> Counts {
     }
 }
 
-/// Numbers of the ranges of which another number of assets came than the service counts now.
+/// Numbers of the ranges of which another number of assets came than the service counts now. Kinds that
+/// agree are not asked about range by range: with many ranges that would take longer than there is time.
 async fn disagreeing(world: &World, plan: &Plan, checkpoints: &Checkpoints) -> Result<Vec<u32>> {
-    let recounts = plan.ranges().map(|range| {
+    let mut of_kinds: BTreeMap<KindCut, Vec<&Range>> = BTreeMap::new();
+    for range in plan.ranges() {
+        of_kinds.entry(range.kind).or_default().push(range);
+    }
+    let exported =
+        |range: &Range| progress(checkpoints, range.id).map_or(0, RangeProgress::exported);
+    let mut suspects = Vec::new();
+    for (kind, ranges) in of_kinds {
+        // With a limit, what a kind is to give is said range by range.
+        let agrees = !plan.is_limited() && {
+            let whole = query(&plan.request, kind, &Within::default());
+            let n_exported: u64 = ranges.iter().map(|range| exported(range)).sum();
+            world.source.count(&whole).await? == n_exported
+        };
+        suspects.extend(ranges.into_iter().filter(|_| !agrees));
+    }
+    let recounts = suspects.into_iter().map(|range| {
         let recount = async move {
             let now = world.source.count(&query_of(&plan.request, range)).await?;
             let wanted = now.min(range.quota.unwrap_or(u64::MAX));

@@ -15,15 +15,16 @@ use tracing::debug;
 use super::books::Books;
 use super::care::{Eagerness, look_after};
 use super::end::{fail, finish, settle, unknown};
-use super::open::{Opened, Opening, open};
+use super::open::{Opened, Opening, busy, open};
 use super::slice::Slice;
 use super::step::{After, Message, PAUSE_FIRST, PAUSE_MAX, deadline, step};
 use super::{Job, World};
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::active::Active;
 use crate::model::manifest::Manifest;
-use crate::model::run::{RunDocument, RunId, Status};
+use crate::model::run::{RunDocument, RunError, RunId, Status};
 use crate::store;
 
 /// How often it is tried to begin while other runs of the request open and end.
@@ -34,6 +35,12 @@ const LAST_SAVE_SECONDS_MAX: u64 = 10;
 
 /// Between two looks at a run that others work on, or that waits: it may be cancelled meanwhile.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
+
+/// Between two looks at everything that there is of such a run.
+const FULL_LOOK_PAUSE: Duration = Duration::from_secs(60);
+
+/// Longest time in which it is looked up how far a run has come, for whoever watches.
+const REPORT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Opens a run, or joins the one that is in work for an equal request. One that has waited for too long
 /// is ended instead. Gives its id, and whether it was joined.
@@ -49,14 +56,18 @@ pub async fn begin(world: &World, job: &Job, opening: &Opening) -> Result<(RunId
             Opened::Joined(id) | Opened::Skipped { by: id } => id,
         };
         let Some(run) = books.run(&id).await? else { continue };
-        match deadline(&books, &run, job.idle_max).await? {
-            Some(err) => drop(fail(&books, &id, &err).await?),
-            None => return Ok((id, true)),
+        if let Some(err) = deadline(&books, &run, job.idle_max).await? {
+            fail(&books, &run, &err).await?;
+            continue;
+        }
+        match resume(&books, &id).await {
+            Ok(()) => return Ok((id, true)),
+            // It ended in this moment.
+            Err(err) if matches!(err.kind(), Kind::Cancelled | Kind::Conflict) => {}
+            Err(err) => return Err(err),
         }
     }
-    Err(Error::new(Kind::Unavailable { retry_after: None }, "open a run")
-        .because("others open and end runs of the same request all the time")
-        .advise("try again later"))
+    Err(busy("open a run"))
 }
 
 /// Takes up the run `id`, which failed or was interrupted, where it stood; how often and how long it
@@ -64,7 +75,7 @@ pub async fn begin(world: &World, job: &Job, opening: &Opening) -> Result<(RunId
 ///
 /// # Errors
 /// [`Kind::NotFound`] if there is no such run, [`Kind::Cancelled`] if it was cancelled,
-/// [`Kind::Conflict`] if another run of its request is in work, [`Kind::Usage`] if it was skipped, and
+/// [`Kind::Skipped`] if it was skipped, [`Kind::Conflict`] if another run of its request is in work, and
 /// what the store failed with.
 pub async fn resume(books: &Books, id: &RunId) -> Result<()> {
     const OPERATION: &str = "resume a run";
@@ -84,7 +95,7 @@ pub async fn resume(books: &Books, id: &RunId) -> Result<()> {
         }
         Status::Skipped => {
             let reason = "it was skipped, so there is nothing to take up".to_owned();
-            return refuse(Kind::Usage, reason, "export again");
+            return refuse(Kind::Skipped, reason, "export again");
         }
         Status::Queued | Status::Running | Status::Failed | Status::Complete => {}
     }
@@ -126,9 +137,7 @@ pub async fn resume(books: &Books, id: &RunId) -> Result<()> {
             }
         }
     }
-    Err(Error::new(Kind::Unavailable { retry_after: None }, OPERATION)
-        .because("others open and end runs of the same request all the time")
-        .advise("try again later"))
+    Err(busy(OPERATION))
 }
 
 /// Has `latest.json` name the run `id` when it is complete, whatever it was asked for.
@@ -151,6 +160,10 @@ enum Event {
 enum Look {
     Ended,
     Work(Vec<Message>),
+    /// It is put off until then, for that.
+    Waits(Timestamp, Option<RunError>),
+    /// Somebody else works on it.
+    Follows,
 }
 
 /// Carries the run `id` to its end, whoever else works on it. When `interrupt` completes, what was read
@@ -176,18 +189,21 @@ pub async fn to_end(
     };
     tokio::pin!(interrupt);
     let mut next_look = Some(Instant::now());
+    let mut next_full_look = Instant::now();
     let mut follows = false;
+    let mut told = Told::default();
     let mut silence = Silence::default();
-    if let Err(err) = report_begun(world, &books, id).await {
+    let begun = tokio::time::timeout(REPORT_TIME_MAX, report_begun(world, &books, id));
+    if !begun.await.is_ok_and(|begun| begun.is_ok()) {
         // That a bar begins at nothing is no reason to end.
-        debug!("Could not see how far run {id} has come: {err}");
+        debug!("Could not see how far run {id} has come");
     }
     loop {
         let is_idle = driver.steps.is_empty();
         let look_at = next_look.or_else(|| is_idle.then(|| Instant::now() + LOOK_PAUSE));
         let look = async {
             tokio::time::sleep_until(look_at.unwrap_or_else(Instant::now)).await;
-            look(&books, id, job.idle_max, follows).await
+            look(&books, id, job.idle_max, follows, Instant::now() >= next_full_look).await
         };
         let event = tokio::select! {
             biased;
@@ -209,9 +225,21 @@ pub async fn to_end(
                 driver.steps.shutdown().await;
                 return report_end(&books, id).await;
             }
-            Event::Looked(Ok(Look::Work(messages))) => {
-                next_look = messages.is_empty().then(|| Instant::now() + LOOK_PAUSE);
-                driver.take_on(messages);
+            Event::Looked(Ok(looked)) => {
+                let now = Instant::now();
+                if now >= next_full_look {
+                    next_full_look = now + FULL_LOOK_PAUSE;
+                }
+                next_look = Some(now + LOOK_PAUSE);
+                match looked {
+                    Look::Work(messages) => {
+                        next_look = next_look.filter(|_| messages.is_empty());
+                        driver.take_on(messages);
+                    }
+                    Look::Waits(until, cause) => told.waits(world, until, cause),
+                    Look::Follows => told.follows(world),
+                    Look::Ended => {}
+                }
                 None
             }
             Event::Stepped(Ok(After::Go(messages))) => {
@@ -220,6 +248,7 @@ pub async fn to_end(
             }
             Event::Stepped(Ok(After::PutOff { until, because })) => {
                 if let Some(because) = because {
+                    told.until = Some(until);
                     world.observer.waits(until, &because);
                 }
                 next_look = Some(Instant::now() + LOOK_PAUSE);
@@ -239,9 +268,11 @@ pub async fn to_end(
             None => silence = Silence::default(),
             // The store does not answer, so nothing can be noted there.
             Some(err) if err.kind().is_retryable() && !silence.is_over(job.idle_max) => {
-                let pause = silence.pause();
-                world.observer.waits(books.now().plus(pause), &err);
-                next_look = Some(Instant::now() + pause);
+                // All steps meet the same outage: the first of them makes the pause.
+                if let Some(pause) = silence.pause() {
+                    world.observer.waits(books.now().plus(pause), &err);
+                    next_look = Some(Instant::now() + pause);
+                }
             }
             Some(err) => {
                 driver.steps.shutdown().await;
@@ -296,15 +327,21 @@ impl Driver {
 struct Silence {
     n_pauses: u32,
     since: Option<Instant>,
+    until: Option<Instant>,
 }
 
 impl Silence {
-    /// The next pause.
-    fn pause(&mut self) -> Duration {
-        self.since.get_or_insert_with(Instant::now);
+    /// The next pause, unless one is going on.
+    fn pause(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.until.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.since.get_or_insert(now);
         let pause = PAUSE_FIRST.saturating_mul(1 << self.n_pauses.min(16)).min(PAUSE_MAX);
         self.n_pauses += 1;
-        pause
+        self.until = Some(now + pause);
+        Some(pause)
     }
 
     /// Whether that was long enough to give up.
@@ -313,16 +350,61 @@ impl Silence {
     }
 }
 
-/// Looks after the run `id`. `follows`: somebody else works on it, so it is only taken up when that
-/// stalls.
-async fn look(books: &Books, id: &RunId, idle_max: Duration, follows: bool) -> Result<Look> {
-    let Some(run) = books.run(id).await? else { return Err(unknown(books, id)) };
-    let eagerness = if follows { Eagerness::WhenStalled } else { Eagerness::AtOnce };
-    let messages = look_after(books, run, idle_max, eagerness).await?;
-    match messages.is_empty() && finish(books, id).await?.is_some() {
-        true => Ok(Look::Ended),
-        false => Ok(Look::Work(messages)),
+/// What whoever watches was told, to be told it once.
+#[derive(Default)]
+struct Told {
+    until: Option<Timestamp>,
+    follows: bool,
+}
+
+impl Told {
+    fn waits(&mut self, world: &World, until: Timestamp, cause: Option<RunError>) {
+        if self.until.replace(until) != Some(until) {
+            let kind = cause.as_ref().and_then(|cause| Kind::of_code(&cause.code));
+            let reason = cause.map_or_else(|| "it was put off".to_owned(), |cause| cause.message);
+            let kind = kind.unwrap_or(Kind::Unavailable { retry_after: None });
+            world.observer.waits(until, &Error::new(kind, "carry a run").because(reason));
+        }
     }
+
+    fn follows(&mut self, world: &World) {
+        if !std::mem::replace(&mut self.follows, true) {
+            world.observer.follows();
+        }
+    }
+}
+
+/// Looks after the run `id`; unless `is_full`, only whether it ended. `follows`: somebody else works on it, so it is only taken up when that
+/// stalls.
+async fn look(
+    books: &Books,
+    id: &RunId,
+    idle_max: Duration,
+    follows: bool,
+    is_full: bool,
+) -> Result<Look> {
+    let Some(run) = books.run(id).await? else { return Err(unknown(books, id)) };
+    let waits = |run: &RunDocument| {
+        let until = run.waits_until(books.now());
+        until.map(|until| Look::Waits(until, run.waits_for.clone()))
+    };
+    if !is_full && !run.status.is_ended() {
+        match waits(&run) {
+            Some(waits) => return Ok(waits),
+            None if follows => return Ok(Look::Follows),
+            None => {}
+        }
+    }
+    let eagerness = if follows { Eagerness::WhenStalled } else { Eagerness::AtOnce };
+    let messages = look_after(books, id, idle_max, eagerness).await?;
+    if !messages.is_empty() {
+        return Ok(Look::Work(messages));
+    }
+    if finish(books, id).await?.is_some() {
+        return Ok(Look::Ended);
+    }
+    let idle = if follows { Look::Follows } else { Look::Work(messages) };
+    Ok(waits(&run).unwrap_or(idle))
 }
 
 /// Tells who watches what of the run `id` is there already.

@@ -51,9 +51,13 @@ pub(super) async fn settle(books: &Books, id: &RunId) -> Result<Option<RunDocume
         let manifest = books.manifest(id).await?;
         let (run, verdict) = match &manifest {
             Some(manifest) => (complete(books, &run, manifest).await?, Some(verdict(manifest))),
-            None if run.status.is_ended() => (run.clone(), None),
+            None if matches!(run.status, Status::Cancelled | Status::Skipped) => {
+                (run.clone(), None)
+            }
             None => match books.read::<Cancel>(&books.layout.cancel(id)).await? {
+                // Asked for before it failed, or while it did.
                 Some(_) => (cancelled(books, id).await?, None),
+                None if run.status.is_ended() => (run.clone(), None),
                 None => return Ok(None),
             },
         };
@@ -70,11 +74,17 @@ pub(super) async fn settle(books: &Books, id: &RunId) -> Result<Option<RunDocume
     Ok(Some(run))
 }
 
-/// Ends the run `id` with `failure`, unless it ended otherwise meanwhile. Gives its status document.
+/// Ends the run that was `seen` so with `failure`, unless it ended otherwise or was resumed meanwhile:
+/// what failed before that does not count any more. Gives its status document.
 ///
 /// # Errors
-/// What the store failed with.
-pub(super) async fn fail(books: &Books, id: &RunId, failure: &Error) -> Result<RunDocument> {
+/// [`Kind::Conflict`] if it was resumed, and what the store failed with.
+pub(super) async fn fail(
+    books: &Books,
+    seen: &RunDocument,
+    failure: &Error,
+) -> Result<RunDocument> {
+    let id = &seen.run_id;
     let is_cancelled = books.store.read(&books.layout.cancel(id)).await?.is_some();
     if !is_cancelled && books.manifest(id).await?.is_none() {
         let error = RunError {
@@ -82,7 +92,7 @@ pub(super) async fn fail(books: &Books, id: &RunId, failure: &Error) -> Result<R
             message: secret::redact(&failure.to_string()),
         };
         let noted = books.note(id, |run| {
-            let is_new = !run.status.is_ended();
+            let is_new = !run.status.is_ended() && run.resumes == seen.resumes;
             if is_new {
                 run.status = Status::Failed;
                 run.finished_at = Some(books.now());
@@ -95,8 +105,10 @@ pub(super) async fn fail(books: &Books, id: &RunId, failure: &Error) -> Result<R
     }
     match finish(books, id).await? {
         Some(run) => Ok(run),
-        // Resumed by somebody in this moment.
-        None => Err(Error::new(Kind::Conflict, "end a run").with("run", id)),
+        None => Err(Error::new(Kind::Conflict, "end a run")
+            .because("it was resumed meanwhile")
+            .with("run", id)
+            .advise("it goes on")),
     }
 }
 
@@ -144,7 +156,9 @@ pub(super) fn unknown(books: &Books, id: &RunId) -> Error {
 async fn complete(books: &Books, run: &RunDocument, manifest: &Manifest) -> Result<RunDocument> {
     let id = &manifest.run_id;
     or_warn(id, "delete parts that do not count", delete_strays(books, manifest).await)?;
-    if run.publishes && manifest.completeness != Completeness::Mismatch {
+    // What was limited was asked to be, and to be published.
+    let is_fit = manifest.completeness.is_whole() || manifest.completeness == Completeness::Limited;
+    if run.publishes && is_fit {
         or_warn(id, "move latest.json", move_latest(books, manifest).await.map(drop))?;
     }
     let noted = books.note(id, |run| {
@@ -169,7 +183,7 @@ async fn complete(books: &Books, run: &RunDocument, manifest: &Manifest) -> Resu
 
 async fn cancelled(books: &Books, id: &RunId) -> Result<RunDocument> {
     let run = books.note(id, |run| {
-        let is_new = !run.status.is_ended();
+        let is_new = !run.status.is_ended() || run.status == Status::Failed;
         if is_new {
             run.status = Status::Cancelled;
             run.finished_at = Some(books.now());

@@ -85,6 +85,9 @@ pub trait Observer: Send + Sync {
 
     /// Nothing goes on before `until`, because of `because`.
     fn waits(&self, until: Timestamp, because: &Error);
+
+    /// Another process works on the run, so this one only follows it.
+    fn follows(&self) {}
 }
 
 /// An [`Observer`] who does not care.

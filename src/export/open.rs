@@ -32,9 +32,6 @@ const OPEN_TRIES_MAX: u32 = 20;
 /// How long an idempotency key stands for its run (contract, section 4).
 pub const KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Code of a run.json that was not carried, since an equal request was in work.
-const SKIPPED: &str = "skipped";
-
 /// A run that is to be opened.
 #[derive(Debug, Clone)]
 pub struct Opening {
@@ -124,10 +121,14 @@ pub async fn open(books: &Books, opening: &Opening) -> Result<Opened> {
             Err(err) => return Err(err),
         }
     }
-    Err(Error::new(Kind::Unavailable { retry_after: None }, "open a run")
+    Err(busy("open a run"))
+}
+
+/// The failure of `operation`, which others were ahead of each time.
+pub(super) fn busy(operation: &'static str) -> Error {
+    Error::new(Kind::Unavailable { retry_after: None }, operation)
         .because("others open and end runs of the same request all the time")
-        .with("path", path)
-        .advise("try again later"))
+        .advise("try again later")
 }
 
 /// Creates the run.json of `active`, which is in its place.
@@ -149,7 +150,7 @@ async fn skip(books: &Books, opening: &Opening, by: RunId) -> Result<Opened> {
     let run = RunDocument {
         finished_at: Some(now),
         error: Some(RunError {
-            code: SKIPPED.to_owned(),
+            code: Kind::Skipped.facts().code.to_owned(),
             message: format!("run {by} of the same request is still in work"),
         }),
         ..books.document(&active, Status::Skipped)
@@ -217,10 +218,12 @@ pub async fn open_by_key(
         return Ok(Keyed::Run { target, run_id });
     }
     // It starts now: whoever used the key before may have died before it opened anything.
-    let opening = Opening { run_id, ..opening.clone() };
+    let opening = Opening { run_id: run_id.clone(), ..opening.clone() };
     let run_id = match open(&books, &opening).await? {
         Opened::Ours(run_id) => run_id,
         Opened::Ended(run) => run.run_id,
+        // Another caller with this key opened it meanwhile.
+        Opened::Joined(_) | Opened::Skipped { .. } if books.run(&run_id).await?.is_some() => run_id,
         Opened::Joined(by) | Opened::Skipped { by } => {
             let joined = books.change(&path, |present: Option<Key>| {
                 let present = present.unwrap_or_else(|| ours.clone());

@@ -9,8 +9,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::books::Books;
-use super::commit::left;
 use super::end::unknown;
+use super::step::progress;
 use crate::error::{Error, Result};
 use crate::model::hash::hex;
 use crate::model::history::History;
@@ -30,7 +30,7 @@ const FILES_AT_ONCE: usize = 4;
 pub async fn list(books: &Books, limit: usize) -> Result<Vec<RunDocument>> {
     let history = books.read::<History>(&books.layout.history()).await?;
     let ended = history.map(|(history, _)| history.runs).unwrap_or_default();
-    let in_work = books.active().await?.into_iter().map(|(_, active, _)| active.run_id);
+    let in_work = books.active().await?.into_iter().map(|active| active.run_id);
     let ids: BTreeSet<RunId> = ended.into_iter().map(|entry| entry.run_id).chain(in_work).collect();
     // An id begins with the time.
     let newest: Vec<_> = ids
@@ -52,16 +52,14 @@ pub async fn show(books: &Books, id: &RunId) -> Result<RunDocument> {
     find(books, id).await?.ok_or_else(|| unknown(books, id))
 }
 
-/// The run `id`, with how far it has come by its checkpoints while it is in work.
+/// The run `id`, with how far it has come by its checkpoints unless it is complete.
 async fn find(books: &Books, id: &RunId) -> Result<Option<RunDocument>> {
     let Some(mut run) = books.run(id).await? else { return Ok(None) };
-    if run.status == Status::Running
+    if !matches!(run.status, Status::Complete | Status::Skipped)
         && let Some(plan) = books.plan(id).await?
     {
-        let checkpoints = books.checkpoints(&plan).await?;
-        let n_left = left(&plan, &checkpoints).len();
-        run.progress.exported = checkpoints.values().map(|checkpoint| checkpoint.exported()).sum();
-        run.progress.shards_done = u32::try_from(plan.shards.len() - n_left).unwrap_or(u32::MAX);
+        run.progress = progress(&plan, &books.checkpoints(&plan).await?);
+        run.status = if run.status == Status::Queued { Status::Running } else { run.status };
     }
     Ok(Some(run))
 }

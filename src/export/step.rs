@@ -7,13 +7,14 @@
 //!
 //! Start reading at [`step`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::books::Books;
-use super::carry::{self, Carried, CarryEnding};
+use super::books::{Books, Checkpoints};
+use super::carry::{self, CarryEnding};
 use super::commit::{self, Committed};
 use super::end::{fail, finish};
 use super::plan;
@@ -22,7 +23,9 @@ use super::{Job, World};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::active::Cancel;
-use crate::model::run::{Progress, RunDocument, RunId, Status};
+use crate::model::plan::Plan;
+use crate::model::run::{Progress, RunDocument, RunError, RunId, Status};
+use crate::secret;
 
 /// Version of the messages this program writes, and the newest it reads.
 pub const MESSAGE_VERSION: u32 = 1;
@@ -160,7 +163,7 @@ pub async fn step(world: &World, job: &Job, message: &Message, slice: &Slice) ->
         // The document is left alone, and so is its run.
         Err(err) if err.kind() == Kind::Newer => Err(err),
         Err(err) if err.kind().is_retryable() => put_off(&books, job, &run, err, got_further).await,
-        Err(err) => end_badly(&books, id, err).await,
+        Err(err) => end_badly(&books, &run, err).await,
     }
 }
 
@@ -175,13 +178,11 @@ async fn make_plan(
     let Some(plan) = plan::make(world, job, books, run, slice).await? else {
         return Ok(After::Go(vec![message.clone()]));
     };
-    let n_shards = u32::try_from(plan.shards.len()).unwrap_or(u32::MAX);
     let noted = books.note(&run.run_id, |run| {
         let is_new = run.status == Status::Queued;
         if is_new {
             run.status = Status::Running;
-            run.progress =
-                Progress { expected: plan.expected, shards_total: n_shards, ..run.progress };
+            run.progress = progress(&plan, &Checkpoints::new());
         }
         is_new
     });
@@ -210,25 +211,52 @@ async fn carry_shard(
     };
     let carried = carry::shard(world, job, books, run, &plan, shard, slice).await?;
     *got_further = carried.got_further;
-    match carried {
-        Carried { ending: CarryEnding::Done, .. } => {
+    let messages = match carried.ending {
+        CarryEnding::PutOff(err) => {
+            return put_off(books, job, run, err, carried.got_further).await;
+        }
+        CarryEnding::SliceOver => vec![message.clone()],
+        CarryEnding::Done => {
             let checkpoints = books.checkpoints(&plan).await?;
-            let left = commit::left(&plan, &checkpoints);
-            let n_done = u32::try_from(plan.shards.len() - left.len()).unwrap_or(u32::MAX);
-            let exported = checkpoints.values().map(|found| found.exported()).sum();
+            let found = progress(&plan, &checkpoints);
             let noted = books.note(&run.run_id, |run| {
-                let progress = Progress { exported, shards_done: n_done, ..run.progress };
-                let is_new = !run.status.is_ended() && run.progress != progress;
-                run.progress = if is_new { progress } else { run.progress };
+                let is_new = !run.status.is_ended() && run.progress != found;
+                if is_new {
+                    // Whoever made the plan may have died before that.
+                    run.status = Status::Running;
+                    run.progress = found;
+                }
                 is_new
             });
             noted.await?;
-            Ok(After::Go(if left.is_empty() { vec![message.commit()] } else { Vec::new() }))
+            let is_done = commit::left(&plan, &checkpoints).is_empty();
+            if is_done { vec![message.commit()] } else { Vec::new() }
         }
-        Carried { ending: CarryEnding::SliceOver, .. } => Ok(After::Go(vec![message.clone()])),
-        Carried { ending: CarryEnding::PutOff(err), got_further } => {
-            put_off(books, job, run, err, got_further).await
-        }
+    };
+    if carried.got_further && run.pauses > 0 {
+        let noted = books.note(&run.run_id, |run| {
+            let is_new = run.pauses > 0 && !run.status.is_ended();
+            if is_new {
+                // The next time it is put off is the first in a row again.
+                run.pauses = 0;
+                run.waits_for = None;
+            }
+            is_new
+        });
+        noted.await?;
+    }
+    Ok(After::Go(messages))
+}
+
+/// How far a run has come, by its plan and checkpoints.
+pub(super) fn progress(plan: &Plan, checkpoints: &Checkpoints) -> Progress {
+    let (n_shards, n_left) = (plan.shards.len(), commit::left(plan, checkpoints).len());
+    let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
+    Progress {
+        expected: plan.expected,
+        exported: checkpoints.values().map(|found| found.exported()).sum(),
+        shards_total: number(n_shards),
+        shards_done: number(n_shards - n_left),
     }
 }
 
@@ -246,7 +274,9 @@ async fn try_commit(
             finish(books, &run.run_id).await?;
             Ok(After::Ended)
         }
-        Committed::ShardsLeft(shards) => {
+        // Whoever carries them emits what is next.
+        Committed::NotAllDone => Ok(After::Go(Vec::new())),
+        Committed::SetBack(shards) => {
             Ok(After::Go(shards.into_iter().map(|shard| message.shard(shard)).collect()))
         }
         Committed::SliceOver => Ok(After::Go(vec![message.clone()])),
@@ -269,16 +299,27 @@ pub(super) async fn work_left(books: &Books, message: &Message) -> Result<Vec<Me
     })
 }
 
-/// When something of `run` was last saved that counts: a part, or the end of a range.
+/// When `run` last got further, or was begun or resumed, as far as that can be known.
 ///
 /// # Errors
 /// What the store failed with.
-pub(super) async fn last_progress(books: &Books, run: &RunDocument) -> Result<Timestamp> {
-    let begun = run.resumed_at.unwrap_or(run.started_at).max(run.started_at);
-    let Some(plan) = books.plan(&run.run_id).await? else { return Ok(begun) };
-    let checkpoints = books.checkpoints(&plan).await?;
-    let progressed = checkpoints.values().filter_map(|checkpoint| checkpoint.progressed_at);
-    Ok(progressed.fold(begun, Timestamp::max))
+async fn last_progress(books: &Books, run: &RunDocument) -> Result<Option<Timestamp>> {
+    let now = books.now();
+    let begun = [Some(run.started_at), run.resumed_at];
+    let checkpoints = match books.plan(&run.run_id).await? {
+        Some(plan) => books.checkpoints(&plan).await?,
+        None => Checkpoints::new(),
+    };
+    let progressed = checkpoints.values().map(|checkpoint| checkpoint.progressed_at);
+    Ok(progressed.chain(begun).flatten().filter(|at| is_possible(*at, now)).max())
+}
+
+/// How far clocks of two machines may be apart.
+const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Whether `at` can have been noted by `now`. A time further ahead was written by a clock that was wrong.
+pub(super) fn is_possible(at: Timestamp, now: Timestamp) -> bool {
+    at <= now.plus(SKEW_MAX)
 }
 
 /// The failure of a run that waited for too long, if it did.
@@ -291,16 +332,22 @@ pub(super) async fn deadline(
     idle_max: Duration,
 ) -> Result<Option<Error>> {
     let now = books.now();
-    if now.since(run.started_at) < idle_max {
+    let is_young = is_possible(run.started_at, now) && now.since(run.started_at) < idle_max;
+    if is_young {
         return Ok(None);
     }
-    let idle = now.since(last_progress(books, run).await?);
+    let idle = last_progress(books, run).await?.map_or(Duration::ZERO, |at| now.since(at));
+    if idle < idle_max {
+        return Ok(None);
+    }
     let hours = idle.as_secs_f64() / 3600.0;
-    Ok((idle >= idle_max).then(|| {
-        Error::new(Kind::Deadline, "wait for the service")
-            .because(format!("run {} has saved nothing for {hours:.1} hours", run.run_id))
-            .advise("resume it when the cause is gone, or set a longer EASM_RUN_HOURS_MAX")
-    }))
+    let mut err = Error::new(Kind::Deadline, "wait for the service")
+        .because(format!("run {} has saved nothing for {hours:.1} hours", run.run_id))
+        .advise("resume it when the cause is gone, or set a longer EASM_RUN_HOURS_MAX");
+    if let Some(cause) = &run.waits_for {
+        err = err.with("last", &cause.message);
+    }
+    Ok(Some(err))
 }
 
 /// Puts `run` off because of `err`, or ends it if it waited for too long.
@@ -312,16 +359,25 @@ async fn put_off(
     got_further: bool,
 ) -> Result<After> {
     let id = &run.run_id;
-    if let Some(deadline) = deadline(books, run, job.idle_max).await? {
-        return end_badly(books, id, deadline.with("last", err)).await;
+    let cause = RunError {
+        code: err.kind().facts().code.to_owned(),
+        message: secret::redact(&err.to_string()),
+    };
+    let waiting = RunDocument { waits_for: Some(cause.clone()), ..run.clone() };
+    if let Some(deadline) = deadline(books, &waiting, job.idle_max).await? {
+        return end_badly(books, run, deadline).await;
     }
     let asked = err.kind().retry_after().unwrap_or_default();
+    let is_first = AtomicBool::new(false);
     let noted = books.note(id, |run| {
         let now = books.now();
         // All shards meet the same outage: the first of them puts the run off.
-        if run.status.is_ended() || run.waits_until(now).is_some() {
+        let is_new = !run.status.is_ended() && run.waits_until(now).is_none();
+        is_first.store(is_new, Ordering::Relaxed);
+        if !is_new {
             return false;
         }
+        run.waits_for = Some(cause.clone());
         run.pauses = if got_further { 1 } else { run.pauses.saturating_add(1) };
         run.not_before = Some(now.plus(pause(run.pauses).max(asked).min(PAUSE_MAX)));
         true
@@ -332,7 +388,7 @@ async fn put_off(
         true => After::Ended,
         false => After::PutOff {
             until: run.not_before.unwrap_or_else(|| books.now()),
-            because: Some(err),
+            because: is_first.into_inner().then_some(err),
         },
     })
 }
@@ -342,11 +398,14 @@ fn pause(n: u32) -> Duration {
     PAUSE_FIRST.saturating_mul(1 << n.saturating_sub(1).min(16)).min(PAUSE_MAX)
 }
 
-/// Ends the run `id` with `err`.
-async fn end_badly(books: &Books, id: &RunId, err: Error) -> Result<After> {
-    match fail(books, id, &err).await {
+/// Ends the run that was `seen` so with `err`.
+async fn end_badly(books: &Books, seen: &RunDocument, err: Error) -> Result<After> {
+    let id = &seen.run_id;
+    match fail(books, seen, &err).await {
         Ok(run) if run.status == Status::Failed => Ok(After::Failed(err)),
         Ok(_) => Ok(After::Ended),
+        // Resumed meanwhile: what failed before that does not count.
+        Err(resumed) if resumed.kind() == Kind::Conflict => Ok(After::Lost),
         // What ended it matters more than that it cannot be noted.
         Err(unnoted) => {
             warn!(run.id = %id, "Could not note in run.json that the run failed: {unnoted}");

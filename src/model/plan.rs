@@ -100,10 +100,13 @@ pub fn deal(mut ranges: Vec<Range>, n_shards: u32) -> Vec<Shard> {
     let n_shards = n_shards.min(u32::try_from(ranges.len()).unwrap_or(u32::MAX));
     let mut shards: Vec<Shard> =
         (0..n_shards).map(|shard| Shard { shard, ranges: Vec::new() }).collect();
-    let weight = |shard: &Shard| shard.ranges.iter().map(|range| range.expected).sum::<u64>();
+    let mut weights = vec![0_u64; shards.len()];
     for range in ranges {
-        let lightest = shards.iter_mut().min_by_key(|shard| (weight(shard), shard.ranges.len()));
-        lightest.expect("a shard for every range, up to n_shards").ranges.push(range);
+        let of_shards = weights.iter_mut().zip(&mut shards);
+        let lightest = of_shards.min_by_key(|(weight, shard)| (**weight, shard.ranges.len()));
+        let (weight, shard) = lightest.expect("a shard for every range, up to n_shards");
+        *weight += range.expected;
+        shard.ranges.push(range);
     }
     shards
 }

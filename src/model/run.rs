@@ -169,6 +169,9 @@ pub struct RunDocument {
     /// Put off: nothing is done for the run before then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
+    /// What it was put off for last, since it last got further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<RunError>,
     /// How often in a row it was put off.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub pauses: u32,

@@ -98,7 +98,7 @@ impl FolderStore {
         Error::new(Kind::Conflict, operation)
             .because("somebody else changed it first")
             .with("path", self.full(path).display())
-            .advise("see that nobody else works in this run's folder, and export again")
+            .advise("export again; two processes on one run do no harm")
     }
 
     /// Runs `work` where blocking is allowed, and says what its failure means.

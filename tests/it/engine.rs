@@ -151,7 +151,7 @@ async fn kinds_that_overlap_are_refused_before_anything_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let store = FolderStore::new(folder.path());
     let err = export(Unnarrowed, Arc::new(store)).await.unwrap_err();
-    assert!(err.to_string().contains("add up to 80 assets"), "{err}");
+    assert!(err.to_string().contains("add up to 90 assets"), "{err}");
 }
 
 /// A service that does not understand `!in`: what is of no known kind is everything.

@@ -2,6 +2,7 @@
 //! memory, with a clock that passes without waiting.
 
 mod ends;
+mod moods;
 mod opening;
 mod work;
 
