@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::checkpoint::{Checkpoint, RangeProgress};
 use crate::model::manifest::{Completeness, Counts, FileEntry, Manifest, Tool};
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, Range};
 use crate::model::request::Dataset;
 use crate::model::run::RunDocument;
 use crate::store;
@@ -137,6 +137,14 @@ async fn judge(world: &World, plan: &Plan, checkpoints: &Checkpoints) -> Result<
         counts.expected_at_end,
         plan.request.max_assets,
     );
+    // The inventory grew, and the limit may have cut off what was there all the time.
+    let is_full = |range: &Range| {
+        let exported = progress(checkpoints, range.id).map_or(0, RangeProgress::exported);
+        range.quota.is_some_and(|quota| exported >= quota)
+    };
+    if completeness == Completeness::Changed && plan.ranges().any(is_full) {
+        return Ok(Judged::Final(counts, Completeness::Limited));
+    }
     if completeness != Completeness::Mismatch {
         return Ok(Judged::Final(counts, completeness));
     }
