@@ -35,7 +35,9 @@ pub struct RunSeen {
     /// When its end was asked for.
     pub cancelled_at: Option<Duration>,
     /// When a checkpoint last counted more than ever before, or the run was opened.
-    pub advanced_at: Duration,
+    advanced_at: Duration,
+    /// How long that was ago when it last failed.
+    pub idle: Duration,
     /// When the last `active` that names it went away.
     pub released_at: Option<Duration>,
     /// Most records that its shards counted, ever.
@@ -250,6 +252,7 @@ fn run(state: &mut State, change: &Change<'_>, id: &str, age: Duration) -> Resul
     let run = seen(state, id, age);
     if before.as_ref() != Some(&after) {
         run.statuses.push((age, after.clone()));
+        run.idle = age - run.advanced_at;
     }
     if after == "complete" && run.manifest.is_none() {
         return Err("it is said to be complete, and there is no manifest".to_owned());

@@ -112,10 +112,7 @@ fn failed(town: &Town, seen: &RunSeen, run: &RunDocument, ends: &mut Ends) -> Re
         || source.cursor_age_max.is_some();
     let has_reason = match error.code.as_str() {
         "denied" => source.denied_from.is_some_and(|from| from <= ended_at),
-        "deadline" => {
-            let idle = ended_at.saturating_sub(seen.advanced_at) + OPENING_MAX;
-            idle >= profile.idle_max || processes.jump_every.is_some()
-        }
+        "deadline" => seen.idle + OPENING_MAX >= profile.idle_max || processes.jump_every.is_some(),
         "shard_stuck" => is_disturbed || has_bad_cursors,
         _ => false,
     };
