@@ -19,7 +19,7 @@ mod refusals;
 mod repair;
 mod secrets;
 mod settings;
-mod store;
+pub mod store;
 
 const KINDS: [&str; 8] =
     ["as", "contact", "domain", "host", "ipAddress", "ipBlock", "page", "sslCert"];

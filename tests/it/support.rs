@@ -12,7 +12,7 @@ use easm_export::sim::{Options, Running, Simulator};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// Longest time a command may take. Far beyond what any needs: it ends a test that hangs.
 const COMMAND_SECONDS_MAX: u64 = 240;
@@ -191,6 +191,13 @@ pub async fn finish(mut command: Command) -> Done {
         .expect("a command that ends")
         .unwrap()
         .into()
+}
+
+/// Sends `name`, such as `INT`, to a process that still works.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id().expect("a process that is not waited for yet");
+    let kill = format!("kill -s {name} {pid}");
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 pub fn gunzip(stored: &[u8]) -> Vec<u8> {
