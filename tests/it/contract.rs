@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, World, assert_same_lines, finish};
 
+mod ends;
 mod identity;
 mod refusals;
 mod repair;
+mod runs;
 mod secrets;
 mod settings;
 pub mod store;
