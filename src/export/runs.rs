@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::books::Books;
 use super::end::unknown;
 use super::step::progress;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::hash::hex;
 use crate::model::history::History;
@@ -30,14 +31,16 @@ const FILES_AT_ONCE: usize = 4;
 pub async fn list(books: &Books, limit: usize) -> Result<Vec<RunDocument>> {
     let history = books.read::<History>(&books.layout.history()).await?;
     let ended = history.map(|(history, _)| history.runs).unwrap_or_default();
-    let in_work = books.active().await?.into_iter().map(|active| active.run_id);
-    let ids: BTreeSet<RunId> = ended.into_iter().map(|entry| entry.run_id).chain(in_work).collect();
-    // An id begins with the time.
+    let in_work = books.active().await?.into_iter();
+    let ids: BTreeSet<(Timestamp, RunId)> = in_work
+        .map(|active| (active.started_at, active.run_id))
+        .chain(ended.into_iter().map(|entry| (entry.started_at, entry.run_id)))
+        .collect();
     let newest: Vec<_> = ids
         .into_iter()
         .rev()
         .take(limit)
-        .map(|id| async move { find(books, &id).await }.boxed())
+        .map(|(_, id)| async move { find(books, &id).await }.boxed())
         .collect();
     let found = stream::iter(newest).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await?;
     // What retention deleted meanwhile is gone.

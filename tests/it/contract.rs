@@ -14,12 +14,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, World, assert_same_lines, finish};
 
+mod ends;
 mod identity;
 mod refusals;
 mod repair;
+mod runs;
 mod secrets;
 mod settings;
-mod store;
+pub mod store;
 
 const KINDS: [&str; 8] =
     ["as", "contact", "domain", "host", "ipAddress", "ipBlock", "page", "sslCert"];

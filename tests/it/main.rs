@@ -10,6 +10,7 @@ mod demo;
 mod engine;
 mod export;
 mod identity;
+mod kills;
 mod logs;
 mod proxy;
 mod retry;

@@ -12,7 +12,7 @@ use easm_export::sim::{Options, Running, Simulator};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// Longest time a command may take. Far beyond what any needs: it ends a test that hangs.
 const COMMAND_SECONDS_MAX: u64 = 240;
@@ -197,7 +197,6 @@ pub async fn finish(mut command: Command) -> Done {
 pub async fn waiting_line(mut command: Command) -> String {
     use tokio::io::{AsyncBufReadExt, BufReader};
     let mut child = command.spawn().unwrap();
-    let pid = child.id().unwrap().to_string();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let limit = Duration::from_secs(COMMAND_SECONDS_MAX);
     let waits = async {
@@ -209,12 +208,18 @@ pub async fn waiting_line(mut command: Command) -> String {
         panic!("it ended without having waited")
     };
     let line = tokio::time::timeout(limit, waits).await.expect("it waits at some time");
-    let kill = std::process::Command::new("kill").args(["-s", "INT", &pid]).status();
-    assert!(kill.unwrap().success());
+    signal(&child, "INT");
     let ended =
         tokio::time::timeout(limit, child.wait()).await.expect("it ends when it is told to");
     assert_eq!(ended.unwrap().code(), Some(130));
     line
+}
+
+/// Sends `name`, such as `INT`, to a process that still works.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id().expect("a process that is not waited for yet");
+    let kill = format!("kill -s {name} {pid}");
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 pub fn gunzip(stored: &[u8]) -> Vec<u8> {

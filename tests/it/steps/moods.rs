@@ -164,6 +164,22 @@ async fn an_outage_that_all_shards_meet_is_waited_out_and_said_once_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_finds_a_run_put_off_by_another_process_is_told_until_when() {
+    let mut place = Place::new(95);
+    let begun = Instant::now();
+    let waits = Arc::new(Waits(begun, Mutex::default()));
+    let (source, store) = (Arc::clone(&place.source) as _, Arc::clone(&place.world.store));
+    place.world = World::new(source, store, Arc::new(Virtual(begun)), Arc::clone(&waits) as _);
+    place.books = place.world.books(&place.job);
+    let message = place.planned().await;
+    place.source.meet(|n, _| (n == 1).then(unavailable));
+    place.step(&message, MINUTE).await;
+    place.to_end(&message.run_id).await.unwrap();
+    let waits = waits.1.lock().unwrap().clone();
+    assert!(matches!(waits[..], [(_, 55..=60)]), "once: {waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn parts_that_cannot_be_stored_for_hours_do_not_make_a_shard_stuck() {
     let mut place = Place::new(95);
     let moody = moody(&mut place);
