@@ -78,7 +78,7 @@ impl Fate {
         let (min, max) = (min.as_secs_f64().max(0.001), max.as_secs_f64().max(0.001));
         let seconds = min * (max / min).powf(self.lock().rng.f64());
         // Whole milliseconds, as timers count them.
-        Duration::from_millis((seconds * 1000.0).round().max(1.0) as u64)
+        Duration::from_secs_f64(seconds.max(0.001))
     }
 
     /// Pauses for as long as [`Fate::between`] says.
