@@ -7,7 +7,8 @@
 //! Creation time and name never change for an asset, so ranges stay disjoint while the inventory
 //! moves. How the service reads a condition is not taken on trust: a cut is used only if its pieces
 //! add up to what it was cut from, counted before and after. Else it is made another way, and if no
-//! way is left, the range stays as it is.
+//! way is left, the range stays as it is. What was cut was counted when it was cut off itself, so it is
+//! counted again only if its pieces do not add up to that.
 //!
 //! # Invariants
 //! - The pieces of a cut are disjoint and cover what was cut, assets that come later included, as far
@@ -194,11 +195,11 @@ impl Cutter<'_> {
             })
             .collect();
         let n_spans = withins.len();
-        let mut counts = self.checked(&piece.within, &withins).await?;
+        let mut counts = self.checked(piece, &withins, None).await?;
         if counts.is_none() && piece.within.is_all() {
             // Assets may lack a creation date.
             withins.push(Within { is_undated: true, ..Within::default() });
-            counts = self.checked(&piece.within, &withins).await?;
+            counts = self.checked(piece, &withins, None).await?;
         }
         let Some(counts) = counts else { return Ok(Attempt::Refused) };
         let starts_ms = std::iter::once(from_ms).chain(edges_ms.iter().copied());
@@ -272,14 +273,19 @@ impl Cutter<'_> {
             |c: char| Within { name_prefix: Some(format!("{begin}{c}")), ..piece.within.clone() };
         let withins: Vec<Within> = NAME_CHARS.chars().map(with).collect();
         let Some(counts) = self.counted(&withins).await? else { return Ok(Attempt::Refused) };
-        let (mut withins, _): (Vec<Within>, Vec<u64>) =
+        let (mut withins, mut counts): (Vec<Within>, Vec<u64>) =
             withins.into_iter().zip(counts).filter(|(_, n_assets)| *n_assets > 0).unzip();
         let names_excluded = withins.iter().filter_map(|within| within.name_prefix.clone());
-        withins.push(Within { names_excluded: names_excluded.collect(), ..piece.within.clone() });
-        if withins.len() == 1 {
+        let rest = Within { names_excluded: names_excluded.collect(), ..piece.within.clone() };
+        if withins.is_empty() {
             return Ok(Attempt::Refused);
         }
-        let Some(counts) = self.checked(&piece.within, &withins).await? else {
+        let Some(n_rest) = self.counted(std::slice::from_ref(&rest)).await? else {
+            return Ok(Attempt::Refused);
+        };
+        withins.push(rest);
+        counts.extend(n_rest);
+        let Some(counts) = self.checked(piece, &withins, Some(counts)).await? else {
             return Ok(Attempt::Refused);
         };
         let pieces = withins.into_iter().zip(counts).map(|(within, n_assets)| Piece {
@@ -291,16 +297,36 @@ impl Cutter<'_> {
         Ok(Attempt::Cut(pieces.collect()))
     }
 
-    /// Counts of `pieces`, if together they lie between two counts of `whole`, one before and one
-    /// after.
-    async fn checked(&self, whole: &Within, pieces: &[Within]) -> Result<Option<Vec<u64>>> {
-        for _ in 0..CHECKS_MAX {
-            let before = self.count(whole).await?;
-            let Some(counts) = self.counted(pieces).await? else { return Ok(None) };
-            let after = self.count(whole).await?;
+    /// Counts of `pieces`, if together they lie between two counts of the whole, one before and one
+    /// after. `counted` are their counts if they were counted already.
+    ///
+    /// `whole` was counted when it was cut off itself, and only if the pieces do not add up to that has
+    /// it to be counted again.
+    async fn checked(
+        &self,
+        whole: &Piece,
+        pieces: &[Within],
+        mut counted: Option<Vec<u64>>,
+    ) -> Result<Option<Vec<u64>>> {
+        let mut before = whole.n_assets;
+        for n_checks in 1..=CHECKS_MAX {
+            let counts = match counted.take() {
+                Some(counts) => counts,
+                None => match self.counted(pieces).await? {
+                    Some(counts) => counts,
+                    None => return Ok(None),
+                },
+            };
             let sum: u64 = counts.iter().sum();
+            if sum == before {
+                return Ok(Some(counts));
+            }
+            let after = self.count(&whole.within).await?;
             if (before.min(after)..=before.max(after)).contains(&sum) {
                 return Ok(Some(counts));
+            }
+            if n_checks < CHECKS_MAX {
+                before = self.count(&whole.within).await?;
             }
         }
         Ok(None)
@@ -500,6 +526,26 @@ mod tests {
         assert!(found.iter().all(|(_, n_assets)| *n_assets <= 100), "{found:?}");
         let found = ranges(&burst(&|_| "same".to_owned()), 100).await;
         assert!(found.iter().any(|(_, n_assets)| *n_assets == 1000), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_is_not_counted_again_unless_the_pieces_do_not_add_up() {
+        let at = |n: i64| 1_600_000_000_000 + n * 1_000_000_000;
+        let known = |n| Known { created_ms: Some(at(n)), name: format!("a{n}") };
+        let check = async |n_counted, want| {
+            let n_counts = AtomicU32::new(0);
+            let (assets, grows_after) = ((0..100).map(known).collect(), u32::MAX);
+            let inventory = Inventory { assets, quirk: Quirk::None, grows_after, n_counts };
+            let now = Timestamp::parse("2026-11-22T06:00:00Z").expect("a date");
+            let mut cutting = Cutting::new(KindCut::Only(AssetKind::Host), n_counted, now);
+            cutting.round(&inventory, &Request::everything(), 99, 1).await.expect("cut");
+            assert_eq!(inventory.n_counts.load(Ordering::SeqCst), want);
+            assert_eq!(cutting.n_open(), 0);
+        };
+        check(100, 8).await;
+        // The pieces have one more or one fewer: so does the whole, counted again.
+        check(99, 9).await;
+        check(101, 9).await;
     }
 
     #[tokio::test]
