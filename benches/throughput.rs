@@ -20,16 +20,15 @@ use std::time::{Duration, Instant};
 use easm_export::encode::compress;
 use easm_export::model::asset::AssetKind;
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use sim::{ASSET_BYTES, Settings, Sim};
+use tokio::process::Command;
 use url::Url;
 
 const ROUNDS: usize = 5;
 const ASSETS: u64 = 50_000;
-const ASSET_BYTES: u64 = 8_192;
 const CONCURRENCY: usize = 8;
 
-type Settings = Vec<(String, String)>;
+mod sim;
 
 #[path = "../tests/it/azurite.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "it is the tests' own, and they use all of it")]
@@ -171,34 +170,6 @@ fn print_ratio(name: &str, less: &[Duration], export: &[Duration], goal: f64) {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// The simulator as a process of its own.
-struct Sim {
-    _process: Child,
-    settings: Settings,
-}
-
-impl Sim {
-    async fn start(assets: u64, latency_ms: u64) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_easm-export"))
-            .args(["simulate", "--assets", &assets.to_string()])
-            .args(["--asset-bytes", &ASSET_BYTES.to_string()])
-            .args(["--latency-ms", &latency_ms.to_string()])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the simulator starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let mut settings = Settings::new();
-        while !settings.iter().any(|(name, _)| name == "IDENTITY_HEADER") {
-            let line = lines.next_line().await.expect("readable").expect("all settings");
-            let pair = line.strip_prefix("export ").and_then(|pair| pair.split_once('='));
-            let (name, value) = pair.expect("export NAME='value'");
-            settings.push((name.to_owned(), value.trim_matches('\'').to_owned()));
-        }
-        Self { _process: process, settings }
-    }
 }
 
 /// One export to a temporary folder: how long it took, and its peak resident memory in MiB.

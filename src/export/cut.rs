@@ -2,12 +2,8 @@
 //!
 //! `cut by creation time -> where that ends, by the first letters of the name -> small enough`
 //!
-//! That happens in rounds, between which a long plan is written down.
-//!
-//! Creation time and name never change for an asset, so ranges stay disjoint while the inventory
-//! moves. How the service reads a condition is not taken on trust: a cut is used only if its pieces
-//! add up to what it was cut from, counted before and after. Else it is made another way, and if no
-//! way is left, the range stays as it is.
+//! That happens in rounds, between which a long plan is written down. How one piece is cut is in
+//! [`super::cutter`].
 //!
 //! # Invariants
 //! - The pieces of a cut are disjoint and cover what was cut, assets that come later included, as far
@@ -18,59 +14,18 @@ use futures::future;
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use super::plan::query;
-use super::source::Source;
+use super::cutter::{By, CUTS_MAX, Cutter, Piece, Terms};
 use crate::clock::Timestamp;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::model::asset::KindCut;
 use crate::model::plan::Within;
-use crate::model::request::Request;
-
-/// How often the pieces of a cut are counted before another way is tried: an inventory that moves
-/// between two counts does not do so twice.
-const CHECKS_MAX: u32 = 2;
-
-/// Spans that a cut by creation time makes. So many requests are on their way at once by default.
-const SPANS: i64 = 8;
-
-/// Most cuts on the way to one range. Thirty years are cut to a millisecond in fourteen.
-const CUTS_MAX: u32 = 64;
-
-/// How names of assets usually begin, the longest first: a beginning that all share need not be found
-/// character by character.
-const USUAL_BEGINNINGS: [&str; 4] = ["https://www.", "https://", "http://", "www."];
 
 /// Most ranges of one kind. Beyond that they are not cut any further.
 pub const RANGES_MAX: usize = 20_000;
 
-/// Longest beginning of a name by which ranges are cut.
-const PREFIX_CHARS_MAX: usize = 24;
-
 /// Where the search for creation times begins: the service is younger. A range is open towards the
 /// past all the same.
 const SEARCH_FROM_MS: i64 = 1_262_304_000_000; // 2010-01-01T00:00:00Z
-
-/// Characters that names of assets are made of, but for rare ones, which stay together.
-const NAME_CHARS: &str = "abcdefghijklmnopqrstuvwxyz0123456789-._:/$*@";
-
-/// A range in the making.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Piece {
-    within: Within,
-    n_assets: u64,
-    /// Where creation times are looked for, from and before, in milliseconds.
-    search_ms: (i64, i64),
-    n_cuts: u32,
-}
-
-/// What became of a try to cut.
-enum Attempt {
-    /// Pieces that add up.
-    Cut(Vec<Piece>),
-    /// They do not add up, or cannot be asked for.
-    Refused,
-}
 
 /// A kind that is being cut: what is small enough, and what is not yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +44,7 @@ impl Cutting {
             n_assets,
             search_ms: (SEARCH_FROM_MS, now.unix_ms() + 1),
             n_cuts: 0,
+            by: By::Sample,
         };
         Self { kind, open: vec![whole], ranges: Vec::new() }
     }
@@ -113,14 +69,8 @@ impl Cutting {
     ///
     /// # Errors
     /// What the service finally failed with. Then nothing is changed.
-    pub async fn round(
-        &mut self,
-        source: &dyn Source,
-        request: &Request,
-        assets_max: u64,
-        pieces_max: usize,
-    ) -> Result<()> {
-        let cutter = Cutter { source, request, kind: self.kind, assets_max };
+    pub async fn round(&mut self, terms: Terms<'_>, pieces_max: usize) -> Result<()> {
+        let cutter = Cutter { terms, kind: self.kind };
         let n_pieces = self.open.len().min(pieces_max);
         let cuts = self.open[..n_pieces].iter().map(|piece| cutter.cut(piece));
         let cuts = future::try_join_all(cuts).await?;
@@ -135,7 +85,7 @@ impl Cutting {
                 }
             }
         }
-        self.sort_out(assets_max);
+        self.sort_out(terms.assets_max);
         Ok(())
     }
 
@@ -146,183 +96,6 @@ impl Cutting {
     }
 }
 
-struct Cutter<'a> {
-    source: &'a dyn Source,
-    request: &'a Request,
-    kind: KindCut,
-    assets_max: u64,
-}
-
-impl Cutter<'_> {
-    /// `piece` cut into smaller ones, or into one that knows better where to look. `None`: it cannot
-    /// be cut.
-    async fn cut(&self, piece: &Piece) -> Result<Option<Vec<Piece>>> {
-        if piece.within.name_prefix.is_none()
-            && !piece.within.is_undated
-            && piece.search_ms.1 - piece.search_ms.0 > 1
-            && let Attempt::Cut(pieces) = self.by_time(piece).await?
-        {
-            return Ok(Some(pieces));
-        }
-        match self.by_name(piece).await? {
-            Attempt::Cut(pieces) => Ok(Some(pieces)),
-            Attempt::Refused => Ok(None),
-        }
-    }
-
-    /// Cuts where creation times are looked for into [`SPANS`] spans of equal length, and puts together
-    /// again what is small.
-    async fn by_time(&self, piece: &Piece) -> Result<Attempt> {
-        let (from_ms, before_ms) = piece.search_ms;
-        let width_ms = ((before_ms - from_ms + SPANS - 1) / SPANS).max(1);
-        let edges_ms: Vec<i64> = (1..SPANS)
-            .map(|n| from_ms + n * width_ms)
-            .take_while(|edge_ms| *edge_ms < before_ms)
-            .collect();
-        let edges: Option<Vec<Timestamp>> =
-            edges_ms.iter().map(|edge_ms| Timestamp::from_unix_ms(*edge_ms)).collect();
-        let Some(edges) = edges else { return Ok(Attempt::Refused) };
-        let Within { created_from, created_before, .. } = piece.within;
-        let from = std::iter::once(created_from).chain(edges.iter().copied().map(Some));
-        let before = edges.iter().copied().map(Some).chain(std::iter::once(created_before));
-        let mut withins: Vec<Within> = from
-            .zip(before)
-            .map(|(created_from, created_before)| Within {
-                created_from,
-                created_before,
-                ..Within::default()
-            })
-            .collect();
-        let n_spans = withins.len();
-        let mut counts = self.checked(&piece.within, &withins).await?;
-        if counts.is_none() && piece.within.is_all() {
-            // Assets may lack a creation date.
-            withins.push(Within { is_undated: true, ..Within::default() });
-            counts = self.checked(&piece.within, &withins).await?;
-        }
-        let Some(counts) = counts else { return Ok(Attempt::Refused) };
-        let starts_ms = std::iter::once(from_ms).chain(edges_ms.iter().copied());
-        let ends_ms = edges_ms.iter().copied().chain(std::iter::once(before_ms));
-        let searches = starts_ms.zip(ends_ms).chain(std::iter::once(piece.search_ms));
-        let mut pieces: Vec<Piece> = withins
-            .into_iter()
-            .zip(counts)
-            .zip(searches)
-            .map(|((within, n_assets), search_ms)| Piece {
-                within,
-                n_assets,
-                search_ms,
-                n_cuts: piece.n_cuts + 1,
-            })
-            .collect();
-        let undated = pieces.split_off(n_spans);
-        let joined = self.joined(pieces.clone());
-        // A range that is open at both ends would hold what is undated too.
-        let mut pieces = if joined.len() == 1 && !undated.is_empty() { pieces } else { joined };
-        pieces.extend(undated);
-        Ok(Attempt::Cut(pieces))
-    }
-
-    /// `spans`, which follow one another, put together where that is small enough. One that is empty
-    /// goes with its neighbour.
-    fn joined(&self, spans: Vec<Piece>) -> Vec<Piece> {
-        let mut pieces: Vec<Piece> = Vec::new();
-        for span in spans {
-            match pieces.last_mut() {
-                Some(last)
-                    if last.n_assets == 0
-                        || span.n_assets == 0
-                        || last.n_assets + span.n_assets <= self.assets_max =>
-                {
-                    last.within.created_before = span.within.created_before;
-                    last.n_assets += span.n_assets;
-                    if span.n_assets > 0 {
-                        last.search_ms = span.search_ms;
-                    }
-                }
-                _ => pieces.push(span),
-            }
-        }
-        pieces
-    }
-
-    /// The beginning that all names of `piece` share, of those that are usual.
-    async fn common_beginning(&self, piece: &Piece) -> Result<Option<&'static str>> {
-        let with = |prefix: &&str| Within {
-            name_prefix: Some((*prefix).to_owned()),
-            ..piece.within.clone()
-        };
-        let withins: Vec<Within> = USUAL_BEGINNINGS.iter().map(with).collect();
-        let counts = self.counted(&withins).await?.unwrap_or_default();
-        let mut shared = USUAL_BEGINNINGS.iter().zip(counts);
-        let all = shared.find(|(_, n_assets)| *n_assets == piece.n_assets);
-        Ok(all.map(|(beginning, _)| *beginning))
-    }
-
-    /// Cuts `piece` by the next character of its names; what begins with another one stays together.
-    async fn by_name(&self, piece: &Piece) -> Result<Attempt> {
-        let begin = match &piece.within.name_prefix {
-            Some(prefix) => prefix.clone(),
-            None => self.common_beginning(piece).await?.unwrap_or_default().to_owned(),
-        };
-        if !piece.within.names_excluded.is_empty() || begin.len() >= PREFIX_CHARS_MAX {
-            return Ok(Attempt::Refused);
-        }
-        let with =
-            |c: char| Within { name_prefix: Some(format!("{begin}{c}")), ..piece.within.clone() };
-        let withins: Vec<Within> = NAME_CHARS.chars().map(with).collect();
-        let Some(counts) = self.counted(&withins).await? else { return Ok(Attempt::Refused) };
-        let (mut withins, _): (Vec<Within>, Vec<u64>) =
-            withins.into_iter().zip(counts).filter(|(_, n_assets)| *n_assets > 0).unzip();
-        let names_excluded = withins.iter().filter_map(|within| within.name_prefix.clone());
-        withins.push(Within { names_excluded: names_excluded.collect(), ..piece.within.clone() });
-        if withins.len() == 1 {
-            return Ok(Attempt::Refused);
-        }
-        let Some(counts) = self.checked(&piece.within, &withins).await? else {
-            return Ok(Attempt::Refused);
-        };
-        let pieces = withins.into_iter().zip(counts).map(|(within, n_assets)| Piece {
-            within,
-            n_assets,
-            search_ms: piece.search_ms,
-            n_cuts: piece.n_cuts + 1,
-        });
-        Ok(Attempt::Cut(pieces.collect()))
-    }
-
-    /// Counts of `pieces`, if together they lie between two counts of `whole`, one before and one
-    /// after.
-    async fn checked(&self, whole: &Within, pieces: &[Within]) -> Result<Option<Vec<u64>>> {
-        for _ in 0..CHECKS_MAX {
-            let before = self.count(whole).await?;
-            let Some(counts) = self.counted(pieces).await? else { return Ok(None) };
-            let after = self.count(whole).await?;
-            let sum: u64 = counts.iter().sum();
-            if (before.min(after)..=before.max(after)).contains(&sum) {
-                return Ok(Some(counts));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Counts of `pieces`. `None`: the service does not understand one of them.
-    async fn counted(&self, pieces: &[Within]) -> Result<Option<Vec<u64>>> {
-        match future::try_join_all(pieces.iter().map(|within| self.count(within))).await {
-            Ok(counts) => Ok(Some(counts)),
-            Err(err) if err.kind() == Kind::BadRequest => {
-                debug!("A range is cut another way: {err}");
-                Ok(None)
-            }
-            Err(err) => Err(err),
-        }
-    }
-
-    async fn count(&self, within: &Within) -> Result<u64> {
-        self.source.count(&query(self.request, self.kind, within)).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -330,8 +103,11 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::export::source::{Page, Query};
+    use crate::error::Kind;
+    use crate::export::sample::EXCLUDED_MAX;
+    use crate::export::source::{Page, Query, Sampled, Source};
     use crate::model::asset::AssetKind;
+    use crate::model::request::Request;
 
     /// An asset, as far as cuts can tell.
     #[derive(Debug, Clone)]
@@ -354,15 +130,60 @@ mod tests {
         Nothing,
     }
 
+    /// Which assets a service sends first.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum First {
+        Any,
+        Oldest,
+        /// By name.
+        Last,
+        /// Any, but their times and names cannot be read.
+        Unreadable,
+        /// Any of the whole inventory, whatever is asked for.
+        Others,
+        /// None can be had.
+        Nothing,
+    }
+
     struct Inventory {
         assets: Vec<Known>,
         quirk: Quirk,
+        first: First,
         /// Assets are added after so many counts.
         grows_after: u32,
         n_counts: AtomicU32,
+        n_samples: AtomicU32,
     }
 
     impl Inventory {
+        fn new(assets: Vec<Known>) -> Self {
+            Self {
+                assets,
+                quirk: Quirk::None,
+                first: First::Any,
+                grows_after: u32::MAX,
+                n_counts: AtomicU32::new(0),
+                n_samples: AtomicU32::new(0),
+            }
+        }
+
+        fn n_requests(&self) -> u32 {
+            self.n_counts.load(Ordering::SeqCst) + self.n_samples.load(Ordering::SeqCst)
+        }
+
+        fn is_refused(&self, within: &Within) -> bool {
+            let by_time = within.created_from.is_some()
+                || within.created_before.is_some()
+                || within.is_undated;
+            let by_name = within.name_prefix.is_some() || !within.names_excluded.is_empty();
+            match self.quirk {
+                Quirk::None | Quirk::Finer => false,
+                Quirk::NoEmpty => within.is_undated,
+                Quirk::NoTime => by_time,
+                Quirk::Nothing => by_time || by_name,
+            }
+        }
+
         fn matches(&self, asset: &Known, within: &Within) -> bool {
             let ms = |at: Option<Timestamp>| at.map(Timestamp::unix_ms);
             let from = ms(within.created_from).unwrap_or(i64::MIN);
@@ -390,26 +211,41 @@ mod tests {
     #[async_trait]
     impl Source for Inventory {
         async fn count(&self, query: &Query) -> Result<u64> {
-            let Within { created_from, created_before, is_undated, name_prefix, names_excluded } =
-                &query.within;
-            let by_time = created_from.is_some() || created_before.is_some() || *is_undated;
-            let by_name = name_prefix.is_some() || !names_excluded.is_empty();
-            let is_refused = match self.quirk {
-                Quirk::None | Quirk::Finer => false,
-                Quirk::NoEmpty => *is_undated,
-                Quirk::NoTime => by_time,
-                Quirk::Nothing => by_time || by_name,
-            };
-            if is_refused {
+            if self.is_refused(&query.within) {
                 return Err(crate::error::Error::new(Kind::BadRequest, "count assets"));
             }
+            let Within { created_from, created_before, names_excluded, .. } = &query.within;
+            assert!(created_from.zip(*created_before).is_none_or(|(from, before)| from < before));
+            assert!(names_excluded.len() <= EXCLUDED_MAX, "{names_excluded:?}");
             let n_counts = self.n_counts.fetch_add(1, Ordering::SeqCst);
             let n_new = u64::from(n_counts >= self.grows_after && query.within.is_all());
             Ok(self.matching(&query.within).len() as u64 + n_new)
         }
 
         async fn page(&self, _query: &Query, _cursor: Option<&str>, _size: u32) -> Result<Page> {
-            unreachable!("planning only counts")
+            unreachable!("planning only counts and samples")
+        }
+
+        async fn sample(&self, query: &Query, size: u32) -> Result<Vec<Sampled>> {
+            if self.is_refused(&query.within) || self.first == First::Nothing {
+                return Err(crate::error::Error::new(Kind::BadRequest, "sample assets"));
+            }
+            self.n_samples.fetch_add(1, Ordering::SeqCst);
+            let is_any = self.first == First::Others;
+            let within = if is_any { &Within::default() } else { &query.within };
+            let matching = self.matching(within);
+            let mut found: Vec<&Known> = matching.iter().map(|n| &self.assets[*n]).collect();
+            match self.first {
+                First::Oldest => found.sort_by_key(|asset| asset.created_ms),
+                First::Last => found.sort_by_key(|asset| std::cmp::Reverse(&asset.name)),
+                First::Any | First::Unreadable | First::Others | First::Nothing => {}
+            }
+            let is_read = self.first != First::Unreadable;
+            let sampled = |asset: &&Known| Sampled {
+                created_at: asset.created_ms.and_then(Timestamp::from_unix_ms).filter(|_| is_read),
+                name: is_read.then(|| asset.name.clone()),
+            };
+            Ok(found.iter().take(size as usize).map(sampled).collect())
         }
     }
 
@@ -431,10 +267,18 @@ mod tests {
             let name = (0..random.usize(0..6)).map(|_| letters[random.usize(0..8)]).collect();
             Known { created_ms, name }
         });
-        Inventory { assets: assets.collect(), quirk, grows_after, n_counts: AtomicU32::new(0) }
+        let assets = assets.collect();
+        use First::{Any, Last, Nothing, Oldest, Others, Unreadable};
+        let first = [Any, Oldest, Last, Unreadable, Others, Nothing][random.usize(0..6)];
+        Inventory { quirk, first, grows_after, ..Inventory::new(assets) }
+    }
+
+    fn terms<'a>(source: &'a Inventory, request: &'a Request, assets_max: u64) -> Terms<'a> {
+        Terms { source, request, assets_max, sample_size: Some(100) }
     }
 
     async fn ranges(inventory: &Inventory, assets_max: u64) -> Vec<(Within, u64)> {
+        let request = Request::everything();
         let now = Timestamp::parse("2026-11-22T06:00:00Z").expect("a date");
         let kind = KindCut::Only(AssetKind::Host);
         let mut cutting = Cutting::new(kind, inventory.assets.len() as u64, now);
@@ -443,7 +287,7 @@ mod tests {
             // Half way it is written down and read again, as by another process.
             let text = serde_json::to_string(&cutting).expect("JSON");
             cutting = serde_json::from_str(&text).expect("what was written");
-            cutting.round(inventory, &Request::everything(), assets_max, 3).await.expect("cut");
+            cutting.round(terms(inventory, &request, assets_max), 3).await.expect("cut");
         }
         cutting.ranges().map(|(_, within, n_assets)| (within, n_assets)).collect()
     }
@@ -476,25 +320,55 @@ mod tests {
 
     #[tokio::test]
     async fn ranges_are_small_enough_where_times_differ() {
-        let assets = (0..10_000_i64)
-            .map(|n| Known { created_ms: Some(1_600_000_000_000 + n * n), name: "a".to_owned() });
-        let assets: Vec<Known> = assets.collect();
-        let n_counts = AtomicU32::new(0);
-        let inventory = Inventory { assets, quirk: Quirk::None, grows_after: u32::MAX, n_counts };
-        let found = ranges(&inventory, 500).await;
-        assert!(found.iter().all(|(_, n_assets)| *n_assets <= 500));
-        assert!((20..=60).contains(&found.len()), "{} ranges", found.len());
-        let n_counts = inventory.n_counts.load(Ordering::SeqCst);
-        assert!(n_counts < 10 * 60, "{n_counts} requests");
+        // The first of them long before the service was there, or yet to come.
+        for first_ms in [1_600_000_000_000, 1_000_000_000_000, 2_000_000_000_000] {
+            let known = |n: i64| Known { created_ms: Some(first_ms + n * n), name: "a".to_owned() };
+            let mut inventory = Inventory::new((0..10_000).map(known).collect());
+            fastrand::Rng::with_seed(7).shuffle(&mut inventory.assets);
+            let found = ranges(&inventory, 500).await;
+            assert!(found.iter().all(|(_, n_assets)| *n_assets <= 500), "{first_ms}");
+            assert!((20..=60).contains(&found.len()), "{} ranges", found.len());
+            let n_requests = inventory.n_requests();
+            assert!(n_requests < 3 * 60, "{n_requests} requests");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_burst_that_a_sample_shows_is_cut_out_at_once() {
+        let mut inventory = usual(1000);
+        for (_, asset) in inventory.assets.iter_mut().enumerate().filter(|(n, _)| n % 10 > 0) {
+            asset.created_ms = Some(1);
+        }
+        let now = Timestamp::parse("2026-11-22T06:00:00Z").expect("a date");
+        let mut cutting = Cutting::new(KindCut::Only(AssetKind::Host), 1000, now);
+        let request = Request::everything();
+        cutting.round(terms(&inventory, &request, 400), 1).await.expect("cut");
+        let at = Timestamp::from_unix_ms;
+        let burst = cutting.ranges().find(|(_, within, _)| within.created_before == at(2));
+        assert!(burst.expect("cut out").2 >= 900);
+    }
+
+    #[tokio::test]
+    async fn assets_that_come_in_runs_of_a_minute_are_cut_run_by_run() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let known = |n: i64| {
+            let created_ms = 1_600_000_000_000 + n / 500 * 864_000_000 + random.i64(0..60_000);
+            Known { created_ms: Some(created_ms), name: "a".to_owned() }
+        };
+        let mut inventory = Inventory::new((0..20_000).map(known).collect());
+        random.shuffle(&mut inventory.assets);
+        let found = ranges(&inventory, 400).await;
+        assert!(found.iter().all(|(_, n_assets)| *n_assets <= 400), "{found:?}");
+        let n_requests = inventory.n_requests();
+        assert!(n_requests < 3 * found.len() as u32, "{n_requests} for {}", found.len());
     }
 
     #[tokio::test]
     async fn a_burst_of_equal_times_is_cut_by_name_and_stays_whole_where_names_are_equal_too() {
         let burst = |name: &dyn Fn(u32) -> String| {
             let at = Some(1_600_000_000_000);
-            let assets = (0..1000).map(|n| Known { created_ms: at, name: name(n) }).collect();
-            let n_counts = AtomicU32::new(0);
-            Inventory { assets, quirk: Quirk::None, grows_after: u32::MAX, n_counts }
+            let assets = (0..1000).map(|n| Known { created_ms: at, name: name(n) });
+            Inventory::new(assets.collect())
         };
         let found = ranges(&burst(&|n| format!("host-{n:04}")), 100).await;
         assert!(found.iter().all(|(_, n_assets)| *n_assets <= 100), "{found:?}");
@@ -503,10 +377,91 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_counted_is_not_counted_again_unless_the_pieces_do_not_add_up() {
+        let at = |n: i64| SEARCH_FROM_MS + n * 5_000_000_000;
+        let known = |n| Known { created_ms: Some(at(n)), name: format!("a{n}") };
+        let check = async |n_counted, want| {
+            let mut inventory = Inventory::new((0..100).map(known).collect());
+            inventory.first = First::Nothing;
+            let now = Timestamp::parse("2026-11-22T06:00:00Z").expect("a date");
+            let mut cutting = Cutting::new(KindCut::Only(AssetKind::Host), n_counted, now);
+            let request = Request::everything();
+            cutting.round(terms(&inventory, &request, 99), 1).await.expect("cut");
+            assert_eq!(inventory.n_counts.load(Ordering::SeqCst), want);
+            assert_eq!(cutting.n_open(), 0);
+        };
+        check(100, 2).await;
+        // The pieces have one more than was counted: so has the whole, counted again.
+        check(99, 3).await;
+    }
+
+    #[tokio::test]
+    async fn what_no_usual_letter_begins_is_asked_about_once() {
+        let name = |n: u32| format!("{}{}", if n.is_multiple_of(2) { 'a' } else { 'Z' }, n % 20);
+        let assets = (0..1000).map(|n| Known { created_ms: None, name: name(n) });
+        let inventory = Inventory { first: First::Nothing, ..Inventory::new(assets.collect()) };
+        let found = ranges(&inventory, 400).await;
+        let largest = found.iter().max_by_key(|(_, n_assets)| *n_assets).expect("ranges");
+        assert_eq!(largest.0.names_excluded, ["a"]);
+        // Twice all characters: to cut off what begins with a, and to cut that.
+        let n_requests = inventory.n_requests();
+        assert!(n_requests < 2 * 44 + 16, "{n_requests} requests");
+    }
+
+    #[tokio::test]
     async fn what_is_small_is_not_cut_and_not_asked_about() {
         let inventory = inventory(3, Quirk::None);
         let found = ranges(&inventory, 10_000).await;
         assert_eq!(found, [(Within::default(), inventory.assets.len() as u64)]);
-        assert_eq!(inventory.n_counts.load(Ordering::SeqCst), 0);
+        assert_eq!(inventory.n_requests(), 0);
+    }
+
+    /// Most created over three years, a fifth at one moment, with names of two beginnings.
+    fn usual(n_assets: i64) -> Inventory {
+        let mut random = fastrand::Rng::with_seed(7);
+        let labels = ["www", "mail", "shop", "api", "vpn", "dev", "static", "intranet"];
+        let known = |n| {
+            let spread_ms = 1_670_000_000_000 + random.i64(0..94_608_000_000);
+            let created_ms = if random.u8(0..5) == 0 { 1_700_000_000_000 } else { spread_ms };
+            let begin = ["https://", "https://", "http://"][random.usize(0..3)];
+            let name = format!("{begin}{}.{n}.example", labels[random.usize(0..8)]);
+            Known { created_ms: Some(created_ms), name }
+        };
+        Inventory::new((0..n_assets).map(known).collect())
+    }
+
+    #[tokio::test]
+    async fn a_usual_inventory_takes_less_than_one_and_a_half_requests_a_range() {
+        let inventory = usual(20_000);
+        let found = ranges(&inventory, 400).await;
+        assert!(found.iter().all(|(_, n_assets)| *n_assets <= 400), "{found:?}");
+        let n_requests = inventory.n_requests();
+        assert!(2 * n_requests < 3 * found.len() as u32, "{n_requests} for {}", found.len());
+    }
+
+    #[tokio::test]
+    async fn what_has_no_creation_date_is_a_range_and_costs_no_more_than_that() {
+        let mut inventory = usual(20_000);
+        inventory.assets[19_980..].iter_mut().for_each(|asset| asset.created_ms = None);
+        let found = ranges(&inventory, 400).await;
+        assert_eq!(found.iter().filter(|(within, _)| within.is_undated).count(), 1);
+        let n_requests = inventory.n_requests();
+        assert!(2 * n_requests < 3 * found.len() as u32, "{n_requests} for {}", found.len());
+    }
+
+    #[tokio::test]
+    async fn a_sample_that_misleads_costs_requests_and_nothing_else() {
+        let check = async |first, times_max| {
+            let inventory = Inventory { first, ..usual(20_000) };
+            let found = ranges(&inventory, 400).await;
+            assert!(found.iter().all(|(_, n_assets)| *n_assets <= 400), "{first:?} {found:?}");
+            let (n_requests, n_ranges) = (inventory.n_requests(), found.len() as u32);
+            assert!(n_requests < times_max * n_ranges, "{first:?}: {n_requests} for {n_ranges}");
+        };
+        check(First::Oldest, 2).await;
+        check(First::Others, 2).await;
+        check(First::Last, 12).await;
+        check(First::Unreadable, 12).await;
+        check(First::Nothing, 12).await;
     }
 }

@@ -6,6 +6,7 @@ use tracing::info;
 
 use super::books::Books;
 use super::cut::Cutting;
+use super::cutter::Terms;
 use super::slice::Slice;
 use super::source::{Cut, Query, Source};
 use super::{Job, World};
@@ -157,12 +158,18 @@ impl Draft {
     /// # Errors
     /// What the service finally failed with.
     pub async fn round(&mut self, world: &World, job: &Job, request: &Request) -> Result<()> {
-        let (source, assets_max) = (world.source.as_ref(), job.range_assets_max);
+        let terms = Terms {
+            source: world.source.as_ref(),
+            request,
+            assets_max: job.range_assets_max,
+            // Where less has to be done at once, counts are the least that can be asked for.
+            sample_size: (self.pieces_a_round == PIECES_A_ROUND).then_some(job.page_size),
+        };
         let mut left = self.pieces_a_round;
         let rounds = self.kinds.iter_mut().filter_map(|cutting| {
             let n_pieces = cutting.n_open().min(left);
             left -= n_pieces;
-            (n_pieces > 0).then(|| cutting.round(source, request, assets_max, n_pieces))
+            (n_pieces > 0).then(|| cutting.round(terms, n_pieces))
         });
         future::try_join_all(rounds.collect::<Vec<_>>()).await.map(drop)
     }

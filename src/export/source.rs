@@ -5,6 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use crate::buffer::Buffer;
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::model::asset::{AssetKind, KindCut};
 use crate::model::plan::Within;
@@ -51,6 +52,15 @@ pub struct Page {
     pub total: Option<u64>,
 }
 
+/// What is known of one asset that ranges are cut by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// When it was created, if that can be read.
+    pub created_at: Option<Timestamp>,
+    /// Its name, if that can be read.
+    pub name: Option<String>,
+}
+
 /// An inventory that can be counted and paged through.
 #[async_trait]
 pub trait Source: Send + Sync {
@@ -65,4 +75,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// What the service finally failed with, after the usual retries.
     async fn page(&self, query: &Query, cursor: Option<&str>, size: u32) -> Result<Page>;
+
+    /// Some assets that match `query`, at most `size`, in one request. Which ones is up to the source;
+    /// one that cannot tell gives none.
+    ///
+    /// # Errors
+    /// What the service finally failed with, after the usual retries.
+    async fn sample(&self, query: &Query, size: u32) -> Result<Vec<Sampled>> {
+        let (_, _) = (query, size);
+        Ok(Vec::new())
+    }
 }

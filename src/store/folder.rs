@@ -83,10 +83,11 @@ impl FolderStore {
                     std::thread::sleep(LOCK_PAUSE);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(io::Error::other(format!(
+                    let reason = format!(
                         "another process holds {} for longer than {LOCK_SECONDS_MAX} s",
                         tmp.join("lock").display()
-                    )));
+                    );
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
                 }
                 Err(TryLockError::Error(err)) => return Err(err),
             }
@@ -125,6 +126,8 @@ fn from_io(operation: &'static str, place: &Path, err: &io::Error) -> Error {
     let kind = match err.kind() {
         io::ErrorKind::AlreadyExists => Kind::Conflict,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::StoreFull,
+        // A busy disk, or a process that hangs: it may pass.
+        io::ErrorKind::TimedOut => Kind::Unavailable { retry_after: None },
         _ => Kind::Store,
     };
     let advice = match kind {

@@ -203,6 +203,13 @@ async fn a_large_kind_is_cut_into_ranges_that_are_read_side_by_side() {
         assert!(n_ranges > 25, "{case}: {n_ranges}");
         let largest = plan.ranges().map(|range| range.expected).max().unwrap();
         assert!(largest <= 50, "{case}: {largest}");
+        if faults == 0.0 {
+            let requests = world.sim.requests();
+            let counts = requests.iter().filter(|seen| seen.query.ends_with("&maxpagesize=1"));
+            let n_counts = counts.count();
+            assert!(n_counts > 0, "{case}");
+            assert!(n_counts < 2 * n_ranges, "{case}: {n_counts} counts for {n_ranges} ranges");
+        }
         let is_by_name = |range: &Range| range.within.name_prefix.is_some();
         assert!(plan.ranges().any(is_by_name), "{case}: the burst is cut by name");
         let shards = plan

@@ -16,7 +16,7 @@ use easm_export::error::{Error, Kind, Result};
 use easm_export::export::books::Books;
 use easm_export::export::open::{Opened, Opening, open};
 use easm_export::export::slice::Slice;
-use easm_export::export::source::{Asset, Cut, Page, Query, Source};
+use easm_export::export::source::{Asset, Cut, Page, Query, Sampled, Source};
 use easm_export::export::step::{After, Message, step};
 use easm_export::export::{Job, Nobody, World, care, drive};
 use easm_export::model::asset::{AssetKind, KindCut};

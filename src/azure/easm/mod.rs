@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::export::source::{Asset, Cut, Page, Query, Source};
+use crate::export::source::{Asset, Cut, Page, Query, Sampled, Source};
 use crate::net::{Answer, Http};
 
 /// One workspace's assets.
@@ -91,6 +92,26 @@ impl Source for Easm {
         let url =
             self.url(query, &[("maxpagesize", &size), ("mark", cursor.unwrap_or(FIRST_MARK))]);
         self.http.get(OPERATION, &url, |answer| read_page(OPERATION, answer, cursor)).await
+    }
+
+    async fn sample(&self, query: &Query, size: u32) -> Result<Vec<Sampled>> {
+        const OPERATION: &str = "sample assets";
+        let url = self.url(query, &[("maxpagesize", &size.to_string()), ("mark", FIRST_MARK)]);
+        self.http
+            .get(OPERATION, &url, |answer| {
+                let Page { body, assets, .. } = read_page(OPERATION, answer, None)?;
+                Ok(assets.into_iter().map(|asset| sampled(&body[asset.span])).collect())
+            })
+            .await
+    }
+}
+
+/// What of an asset is looked at in a sample.
+fn sampled(asset: &[u8]) -> Sampled {
+    let wire::Described { created_date, name } = serde_json::from_slice(asset).unwrap_or_default();
+    Sampled {
+        created_at: created_date.as_str().and_then(Timestamp::parse),
+        name: name.as_str().map(str::to_owned),
     }
 }
 
@@ -172,6 +193,25 @@ mod tests {
         assert_eq!(hashes[0], hashes[1]);
         assert_ne!(hashes[2], hashes[3]);
         assert_eq!(hash(b"\"host$$contoso.com\""), 0xaa39_593c_c081_d825);
+    }
+
+    #[test]
+    fn of_a_sampled_asset_creation_time_and_name_are_read_if_they_can_be() {
+        let check = |asset: &str, created_at: Option<&str>, name: Option<&str>| {
+            let sampled = sampled(asset.as_bytes());
+            assert_eq!(sampled.created_at, created_at.and_then(Timestamp::parse), "{asset}");
+            assert_eq!(sampled.name.as_deref(), name, "{asset}");
+        };
+        let at = Some("2022-12-12T10:41:09.000+00:00");
+        check(
+            r#"{"id":"host$$a","name":"\u00fc.a","createdDate":"2022-12-12T10:41:09.000+00:00"}"#,
+            at,
+            Some("ü.a"),
+        );
+        check(r#"{"createdDate":"2022-12-12T10:41:09+0000","asset":{"name":"b"}}"#, at, None);
+        check(r#"{"createdDate":"yesterday","name":"a"}"#, None, Some("a"));
+        check(r#"{"createdDate":null,"name":7}"#, None, None);
+        check(r#"["a"]"#, None, None);
     }
 
     #[test]

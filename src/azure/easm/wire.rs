@@ -5,6 +5,9 @@
 
 use std::ops::Range;
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::json::{self, Fault, Shape, Visit};
 
 /// A page as the service sends it.
@@ -29,6 +32,16 @@ pub struct Asset {
     pub span: Range<usize>,
     /// Its id with its quotes, if it has one.
     pub id: Option<Range<usize>>,
+}
+
+/// What of an asset says where ranges are cut.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Described {
+    /// When it was created.
+    pub created_date: Value,
+    /// Its name.
+    pub name: Value,
 }
 
 impl Page {

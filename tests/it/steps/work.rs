@@ -151,11 +151,20 @@ async fn a_run_that_is_cancelled_stops_at_its_next_part() {
 
 #[tokio::test(start_paused = true)]
 async fn a_planning_that_does_not_fit_into_a_slice_goes_on_where_it_was() {
+    assert!(slices_of_planning(Duration::ZERO).await >= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_never_comes_does_not_hold_up_planning() {
+    slices_of_planning(60 * MINUTE).await;
+}
+
+/// Plans 1000 hosts in short slices. A sample of them takes so long. Gives how many slices it took.
+async fn slices_of_planning(sample_takes: Duration) -> u32 {
     let mut place = Place::new(0);
     place.job.range_assets_max = 50;
-    let cutting = Arc::new(Dated);
     place.world = World::new(
-        Arc::clone(&cutting) as _,
+        Arc::new(Dated { sample_takes }),
         Arc::clone(&place.world.store),
         Arc::clone(&place.world.clock),
         Arc::new(Nobody),
@@ -166,20 +175,22 @@ async fn a_planning_that_does_not_fit_into_a_slice_goes_on_where_it_was() {
     while message.r#do == Do::Plan {
         n_slices += 1;
         assert!(n_slices < 100, "planning never ends");
-        match place.step(&message, Duration::from_secs(4)).await {
+        match place.step(&message, Duration::from_millis(1500)).await {
             After::Go(mut messages) => message = messages.remove(0),
             After::PutOff { .. } => tokio::time::sleep(31 * MINUTE).await,
             other => panic!("{other:?}"),
         }
     }
-    assert!(n_slices >= 3, "{n_slices}");
     let plan = place.books.plan(&id).await.unwrap().unwrap();
     assert_eq!(plan.ranges().map(|range| range.expected).sum::<u64>(), Dated::N_ASSETS);
     assert!(plan.ranges().all(|range| range.expected <= 50));
+    n_slices
 }
 
 /// Hosts created one a day, which can be counted by creation time, a second each.
-struct Dated;
+struct Dated {
+    sample_takes: Duration,
+}
 
 impl Dated {
     const N_ASSETS: u64 = 1000;
@@ -202,6 +213,11 @@ impl Source for Dated {
     }
 
     async fn page(&self, _query: &Query, _cursor: Option<&str>, _size: u32) -> Result<Page> {
-        unreachable!("planning only counts")
+        unreachable!("planning only counts and samples")
+    }
+
+    async fn sample(&self, _query: &Query, _size: u32) -> Result<Vec<Sampled>> {
+        tokio::time::sleep(self.sample_takes).await;
+        Ok(Vec::new())
     }
 }
