@@ -14,7 +14,7 @@ use super::books::Books;
 use super::end::{delete_strays, fail, finish};
 use super::step::{Message, Standing, deadline, is_possible, standing, work_left};
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::history::{Entry, History};
 use crate::model::run::{RunDocument, RunId, Status};
 
@@ -100,7 +100,7 @@ pub(super) async fn look_after(
     let now = books.now();
     if run.waits_until(now).is_some() {
         if let Some(err) = deadline(books, &run, idle_max).await? {
-            fail(books, &run, &err).await?;
+            give_up(books, &run, &err).await?;
         }
         return Ok(Vec::new());
     }
@@ -117,7 +117,7 @@ pub(super) async fn look_after(
         return Ok(Vec::new());
     }
     if let Some(err) = deadline(books, &run, idle_max).await? {
-        fail(books, &run, &err).await?;
+        give_up(books, &run, &err).await?;
         return Ok(Vec::new());
     }
     // Read before it is noted that it is given out.
@@ -135,6 +135,14 @@ pub(super) async fn look_after(
         info!(run.id = %id, "Run {id} {why}; its work is given out again");
     }
     Ok(messages)
+}
+
+/// Ends `run` with `err`, unless it goes on meanwhile.
+async fn give_up(books: &Books, run: &RunDocument, err: &Error) -> Result<()> {
+    match fail(books, run, err).await {
+        Err(err) if err.kind() == Kind::Conflict => Ok(()),
+        failed => failed.map(drop),
+    }
 }
 
 /// Notes that the work of the run, which was `seen` so, is given out again. `false`: somebody else did

@@ -57,7 +57,11 @@ pub async fn begin(world: &World, job: &Job, opening: &Opening) -> Result<(RunId
         };
         let Some(run) = books.run(&id).await? else { continue };
         if let Some(err) = deadline(&books, &run, job.idle_max).await? {
-            fail(&books, &run, &err).await?;
+            match fail(&books, &run, &err).await {
+                // It goes on.
+                Err(err) if err.kind() == Kind::Conflict => {}
+                failed => drop(failed?),
+            }
             continue;
         }
         match resume(&books, &id).await {

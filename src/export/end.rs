@@ -75,10 +75,11 @@ pub(super) async fn settle(books: &Books, id: &RunId) -> Result<Option<RunDocume
 }
 
 /// Ends the run that was `seen` so with `failure`, unless it ended otherwise or was resumed meanwhile:
-/// what failed before that does not count any more. Gives its status document.
+/// what failed before that does not count any more. That it saved nothing for too long only counts if
+/// nothing was noted meanwhile. Gives its status document.
 ///
 /// # Errors
-/// [`Kind::Conflict`] if it was resumed, and what the store failed with.
+/// [`Kind::Conflict`] if it was resumed or goes on, and what the store failed with.
 pub(super) async fn fail(
     books: &Books,
     seen: &RunDocument,
@@ -92,7 +93,8 @@ pub(super) async fn fail(
             message: secret::redact(&failure.to_string()),
         };
         let noted = books.note(id, |run| {
-            let is_new = !run.status.is_ended() && run.resumes == seen.resumes;
+            let is_idle = failure.kind() != Kind::Deadline || run.updated_at == seen.updated_at;
+            let is_new = !run.status.is_ended() && run.resumes == seen.resumes && is_idle;
             if is_new {
                 run.status = Status::Failed;
                 run.finished_at = Some(books.now());
@@ -106,7 +108,7 @@ pub(super) async fn fail(
     match finish(books, id).await? {
         Some(run) => Ok(run),
         None => Err(Error::new(Kind::Conflict, "end a run")
-            .because("it was resumed meanwhile")
+            .because("it was resumed or went on meanwhile")
             .with("run", id)
             .advise("it goes on")),
     }

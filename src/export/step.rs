@@ -363,9 +363,12 @@ async fn put_off(
         code: err.kind().facts().code.to_owned(),
         message: secret::redact(&err.to_string()),
     };
-    let waiting = RunDocument { waits_for: Some(cause.clone()), ..run.clone() };
-    if let Some(deadline) = deadline(books, &waiting, job.idle_max).await? {
-        return end_badly(books, run, deadline).await;
+    // As it stands now: the step took its time.
+    if let Some(now) = books.run(id).await?.filter(|now| now.resumes == run.resumes) {
+        let waiting = RunDocument { waits_for: Some(cause.clone()), ..now };
+        if let Some(deadline) = deadline(books, &waiting, job.idle_max).await? {
+            return end_badly(books, &waiting, deadline).await;
+        }
     }
     let asked = err.kind().retry_after().unwrap_or_default();
     let is_first = AtomicBool::new(false);

@@ -78,7 +78,8 @@ impl Fate {
         let (min, max) = (min.as_secs_f64().max(0.001), max.as_secs_f64().max(0.001));
         let seconds = min * (max / min).powf(self.lock().rng.f64());
         // Whole milliseconds, as timers count them.
-        Duration::from_secs_f64(seconds.max(0.001))
+        let ms = Duration::from_secs_f64(seconds).as_millis().max(1);
+        Duration::from_millis(u64::try_from(ms).unwrap())
     }
 
     /// Pauses for as long as [`Fate::between`] says.
