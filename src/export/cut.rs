@@ -360,7 +360,11 @@ mod tests {
         let found = ranges(&inventory, 400).await;
         assert!(found.iter().all(|(_, n_assets)| *n_assets <= 400), "{found:?}");
         let n_requests = inventory.n_requests();
-        assert!(n_requests < 3 * found.len() as u32, "{n_requests} for {}", found.len());
+        assert!(
+            n_requests < 3 * u32::try_from(found.len()).expect("few ranges"),
+            "{n_requests} for {}",
+            found.len()
+        );
     }
 
     #[tokio::test]
@@ -436,7 +440,11 @@ mod tests {
         let found = ranges(&inventory, 400).await;
         assert!(found.iter().all(|(_, n_assets)| *n_assets <= 400), "{found:?}");
         let n_requests = inventory.n_requests();
-        assert!(2 * n_requests < 3 * found.len() as u32, "{n_requests} for {}", found.len());
+        assert!(
+            2 * n_requests < 3 * u32::try_from(found.len()).expect("few ranges"),
+            "{n_requests} for {}",
+            found.len()
+        );
     }
 
     #[tokio::test]
@@ -446,7 +454,11 @@ mod tests {
         let found = ranges(&inventory, 400).await;
         assert_eq!(found.iter().filter(|(within, _)| within.is_undated).count(), 1);
         let n_requests = inventory.n_requests();
-        assert!(2 * n_requests < 3 * found.len() as u32, "{n_requests} for {}", found.len());
+        assert!(
+            2 * n_requests < 3 * u32::try_from(found.len()).expect("few ranges"),
+            "{n_requests} for {}",
+            found.len()
+        );
     }
 
     #[tokio::test]
@@ -455,7 +467,8 @@ mod tests {
             let inventory = Inventory { first, ..usual(20_000) };
             let found = ranges(&inventory, 400).await;
             assert!(found.iter().all(|(_, n_assets)| *n_assets <= 400), "{first:?} {found:?}");
-            let (n_requests, n_ranges) = (inventory.n_requests(), found.len() as u32);
+            let (n_requests, n_ranges) =
+                (inventory.n_requests(), u32::try_from(found.len()).expect("few ranges"));
             assert!(n_requests < times_max * n_ranges, "{first:?}: {n_requests} for {n_ranges}");
         };
         check(First::Oldest, 2).await;
