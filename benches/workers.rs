@@ -23,6 +23,7 @@ use easm_export::export::slice::Slice;
 use easm_export::export::step::{After, Message, step};
 use easm_export::model::manifest::{Completeness, Manifest};
 use easm_export::model::run::{RunId, Trigger};
+use easm_export::net::retry::RetryPolicy;
 use easm_export::store::Store;
 use easm_export::store::folder::FolderStore;
 use queue::{Client, Queue};
@@ -180,7 +181,8 @@ async fn warm_up(sim: &Sim) {
 async fn work(queue: &str) {
     let env = Env::new(std::env::vars());
     let settings = Settings::read(&env).expect("settings");
-    let store = app::store(&settings.store, &settings.identities, &env).expect("a folder");
+    let store = app::store(&settings.store, &settings.identities, &env, RetryPolicy::default())
+        .expect("a folder");
     let target = Target::connect(settings, &env).await.expect("the simulator answers");
     let (world, job) = (target.world(store, Arc::new(Nobody)), Arc::new(target.job()));
     let mut client = Client::connect(queue).await;

@@ -103,11 +103,16 @@ impl Target {
     }
 }
 
-/// The store at `url`, with the app's own identity.
+/// The store at `url`, with the app's own identity. Requests to a service are tried as `retry` says.
 ///
 /// # Errors
 /// [`Kind::Config`] if it cannot be used.
-pub fn store(url: &StoreUrl, identities: &Identities, env: &Env) -> Result<Arc<dyn Store>> {
+pub fn store(
+    url: &StoreUrl,
+    identities: &Identities,
+    env: &Env,
+    retry: RetryPolicy,
+) -> Result<Arc<dyn Store>> {
     let BlobUrl { container, prefix, access } = match url {
         StoreUrl::Folder(path) => return Ok(Arc::new(FolderStore::new(path))),
         StoreUrl::Blob(url) => url,
@@ -122,7 +127,7 @@ pub fn store(url: &StoreUrl, identities: &Identities, env: &Env) -> Result<Arc<d
         }
     };
     let blob = Blob::new(container.clone(), prefix, access)?;
-    Ok(Arc::new(Remote::new(Arc::new(blob), RetryPolicy::default())))
+    Ok(Arc::new(Remote::new(Arc::new(blob), retry)))
 }
 
 /// `https://{region}.easm.defender.microsoft.com` (API reference, section 2).

@@ -44,6 +44,11 @@ impl Timestamp {
         Self::from_unix_ms(i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok()?)
     }
 
+    /// Reads a date as the Functions host writes it: without an offset it is UTC.
+    pub fn parse_from_host(text: &str) -> Option<Self> {
+        Self::parse(text).or_else(|| Self::parse(&format!("{text}Z")))
+    }
+
     /// `20261122T060000Z`, the form used in run ids.
     pub fn compact(self) -> String {
         let format = format_description!("[year][month][day]T[hour][minute][second]Z");

@@ -81,6 +81,9 @@ pub struct Facts {
     pub is_retryable: bool,
     /// The exit code of a command that ends with it (contract, section 3).
     pub exit_code: u8,
+    /// The HTTP status that a caller gets for it (contract, section 4): `502` for what the service
+    /// answered, `503` for what may pass or an operator must mend.
+    pub http_status: u16,
     /// What happened, in words that need no further reason.
     pub words: &'static str,
 }
@@ -115,32 +118,34 @@ impl Kind {
 
     /// The table: kind to everything that follows from it.
     pub fn facts(self) -> Facts {
-        let (code, is_retryable, exit_code, words) = match self {
-            Self::Usage => ("usage", false, 2, "the command line cannot be used"),
-            Self::Config => ("settings", false, 2, "a setting cannot be used"),
-            Self::BadRequest => ("bad_request", false, 1, "the service refuses the request"),
-            Self::Unauthorized => ("unauthorized", false, 1, "the token is refused"),
-            Self::Denied => ("denied", false, 1, "access denied"),
-            Self::NotFound => ("not_found", false, 1, "not found"),
-            Self::Redirected => ("redirected", false, 1, "the answer is a redirect"),
-            Self::Untrusted => ("untrusted", false, 1, "the certificate is not trusted"),
-            Self::Throttled { .. } => ("throttled", true, 1, "asked to slow down"),
-            Self::Unavailable { .. } => ("unavailable", true, 1, "no usable answer"),
-            Self::Unreadable => ("unreadable", true, 1, "the answer cannot be read"),
-            Self::Endless => ("endless", false, 1, "the answers never come to an end"),
-            Self::Store => ("store", false, 1, "the store refuses"),
-            Self::StoreFull => ("store_full", false, 1, "the store is full"),
-            Self::Conflict => ("conflict", false, 1, "somebody else was first"),
-            Self::Newer => ("newer_version", false, 1, "written by a newer version"),
-            Self::Deadline => ("deadline", false, 1, "nothing was saved for too long"),
-            Self::ShardStuck => ("shard_stuck", false, 1, "a shard does not get further"),
-            Self::Cancelled => ("cancelled", false, 1, "the run was cancelled"),
-            Self::Skipped => ("skipped", false, 1, "the run was skipped"),
-            Self::Interrupted => ("interrupted", false, 130, "interrupted"),
-            Self::PipeClosed => ("pipe_closed", false, 0, "the reader of the output went away"),
-            Self::Internal => ("internal", false, 1, "a fault in this program"),
+        let (code, is_retryable, exit_code, http_status, words) = match self {
+            Self::Usage => ("usage", false, 2, 400, "the command line cannot be used"),
+            Self::Config => ("settings", false, 2, 503, "a setting cannot be used"),
+            Self::BadRequest => ("bad_request", false, 1, 502, "the service refuses the request"),
+            Self::Unauthorized => ("unauthorized", false, 1, 502, "the token is refused"),
+            Self::Denied => ("denied", false, 1, 502, "access denied"),
+            Self::NotFound => ("not_found", false, 1, 502, "not found"),
+            Self::Redirected => ("redirected", false, 1, 502, "the answer is a redirect"),
+            Self::Untrusted => ("untrusted", false, 1, 502, "the certificate is not trusted"),
+            Self::Throttled { .. } => ("throttled", true, 1, 503, "asked to slow down"),
+            Self::Unavailable { .. } => ("unavailable", true, 1, 503, "no usable answer"),
+            Self::Unreadable => ("unreadable", true, 1, 502, "the answer cannot be read"),
+            Self::Endless => ("endless", false, 1, 502, "the answers never come to an end"),
+            Self::Store => ("store", false, 1, 503, "the store refuses"),
+            Self::StoreFull => ("store_full", false, 1, 503, "the store is full"),
+            Self::Conflict => ("conflict", false, 1, 409, "somebody else was first"),
+            Self::Newer => ("newer_version", false, 1, 503, "written by a newer version"),
+            Self::Deadline => ("deadline", false, 1, 504, "nothing was saved for too long"),
+            Self::ShardStuck => ("shard_stuck", false, 1, 502, "a shard does not get further"),
+            Self::Cancelled => ("cancelled", false, 1, 409, "the run was cancelled"),
+            Self::Skipped => ("skipped", false, 1, 409, "the run was skipped"),
+            Self::Interrupted => ("interrupted", false, 130, 503, "interrupted"),
+            Self::PipeClosed => {
+                ("pipe_closed", false, 0, 500, "the reader of the output went away")
+            }
+            Self::Internal => ("internal", false, 1, 500, "a fault in this program"),
         };
-        Facts { code, is_retryable, exit_code, words }
+        Facts { code, is_retryable, exit_code, http_status, words }
     }
 
     /// The kind that `code` stands for in documents.

@@ -12,6 +12,8 @@ pub mod config;
 pub mod encode;
 pub mod error;
 pub mod export;
+pub mod functions;
+pub mod host;
 pub mod json;
 pub mod model;
 pub mod net;

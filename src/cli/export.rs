@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde::Serialize;
 use tracing::info;
 
 use super::{
@@ -294,29 +293,13 @@ fn sentence(manifest: &Manifest, store: &str, layout: &Layout, elapsed_s: f64) -
     )
 }
 
-/// What `--dry-run --json` prints (contract, section 4).
-#[derive(Serialize)]
-struct DryRun {
-    counts: BTreeMap<&'static str, DryRunCounts>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DryRunCounts {
-    expected: u64,
-    by_kind: BTreeMap<&'static str, u64>,
-}
-
 fn report_census(args: &Args, census: &Census, request: &Request) -> Result<u8> {
-    let wanted = request.max_assets.unwrap_or(u64::MAX);
-    let expected = census.total.min(wanted);
-    let by_kind: BTreeMap<_, _> =
-        census.by_kind.iter().map(|(cut, n_assets)| (cut.as_str(), *n_assets)).collect();
     if args.json {
-        let counts = DryRunCounts { expected, by_kind };
-        print_json(&DryRun { counts: BTreeMap::from([(Dataset::Assets.as_str(), counts)]) })?;
+        print_json(&census.report(request))?;
         return Ok(0);
     }
+    let by_kind: BTreeMap<_, _> =
+        census.by_kind.iter().map(|(cut, n_assets)| (cut.as_str(), *n_assets)).collect();
     let mut table = String::new();
     for (kind, n_assets) in &by_kind {
         table += &format!("{kind:<10} {:>12}\n", thousands(*n_assets));

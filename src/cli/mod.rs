@@ -9,6 +9,7 @@ mod export;
 mod progress;
 mod query;
 mod runs;
+mod serve;
 #[cfg(feature = "sim")]
 mod simulate;
 
@@ -19,12 +20,14 @@ use std::sync::{Arc, LazyLock};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::app::{self, Target};
 use crate::config::{Env, STORE_URL, Settings, check_store, files, names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::model::run::RunId;
+use crate::net::retry::RetryPolicy;
 use crate::store::Store;
 use crate::telemetry::{self, LogFormat, Terminal};
 
@@ -52,6 +55,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serve the functions to the Azure Functions host that started this program.
+    Serve,
     /// Export the inventory to the store.
     Export(export::Args),
     /// Print assets, one a line.
@@ -73,6 +78,10 @@ pub async fn main(
 ) -> u8 {
     listen_for_signals();
     let terminal = Terminal::default();
+    let (mut args, env) = (Vec::from_iter(args), Vec::from_iter(env));
+    if args.len() == 1 && env.iter().any(|(name, _)| name == serve::PORT) {
+        args.push("serve".into());
+    }
     let outcome = match Cli::try_parse_from(args) {
         Ok(cli) => run(cli, env, &terminal).await,
         Err(err) => return usage(&err, &terminal),
@@ -102,8 +111,13 @@ async fn run(
         refuse_platform_names(&env, &files)?;
         env = env.or(files);
     }
+    if let Command::Serve = cli.command {
+        log_as_handler(&env, terminal);
+        return unless_interrupted(serve::run(env, terminal)).await;
+    }
     telemetry::install(env.get("EASM_LOG").unwrap_or(LOG_DEFAULT), log_format(&env)?, terminal)?;
     match cli.command {
+        Command::Serve => unreachable!("served above"),
         Command::Export(args) => {
             args.check()?;
             let settings = settings(&env, &cli.target)?;
@@ -164,6 +178,27 @@ fn refuse_platform_names(env: &Env, files: &[(String, String)]) -> Result<()> {
         Some((name, _)) => Err(Error::new(Kind::Config, format!("read {name}"))
             .because("in a file it has no effect")
             .advise("export it in the environment, as the platform does")),
+    }
+}
+
+/// Log lines to stdout, JSON unless the settings say otherwise. What is wrong with these settings is no
+/// reason not to serve: the host would start this program again and again, and then stop itself.
+fn log_as_handler(env: &Env, terminal: &Terminal) {
+    terminal.log_to_stdout();
+    let (format, bad_format) = match env.get("EASM_LOG_FORMAT") {
+        None => (LogFormat::Json, None),
+        Some(_) => match log_format(env) {
+            Ok(format) => (format, None),
+            Err(err) => (LogFormat::Json, Some(err)),
+        },
+    };
+    let wanted = env.get("EASM_LOG").unwrap_or(LOG_DEFAULT);
+    let bad_filter = telemetry::install(wanted, format, terminal).err();
+    if bad_filter.is_some() {
+        telemetry::install(LOG_DEFAULT, format, terminal).expect("the default is a filter");
+    }
+    for err in bad_format.iter().chain(&bad_filter) {
+        warn!("{err}");
     }
 }
 
@@ -271,7 +306,7 @@ fn store(flag: Option<&str>, settings: &Settings, env: &Env) -> Result<Arc<dyn S
         None => (STORE_URL, settings.store.clone()),
     };
     check_store(name, &url, env)?;
-    app::store(&url, &settings.identities, env)
+    app::store(&url, &settings.identities, env, RetryPolicy::default())
 }
 
 /// The run id that `text` is. What is none is the id of no run.

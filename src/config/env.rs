@@ -50,6 +50,13 @@ impl Env {
         self
     }
 
+    /// The environment without `names`.
+    #[must_use]
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.vars.retain(|name, _| !names.contains(&name.as_str()));
+        self
+    }
+
     /// The value as written, which may be empty.
     pub fn raw(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(String::as_str)

@@ -151,7 +151,11 @@ pub const GROUPS: &[Group] = &[
                 "20000",
                 "A kind with more assets is cut into ranges when the run is planned, from 50.",
             ),
-            later("EASM_SLICE_SECONDS", "240", "Longest that an invocation works."),
+            used(
+                "EASM_SLICE_SECONDS",
+                "240",
+                "Longest that an invocation of the function app works before it hands over: 1 to 3600, and well below the host's `functionTimeout`.",
+            ),
             used(
                 "EASM_RUN_HOURS_MAX",
                 "12",
@@ -168,7 +172,7 @@ pub const GROUPS: &[Group] = &[
         title: "The function app",
         text: "",
         settings: &[
-            later("EXPORT_SCHEDULE", "", "When the timer exports: six-field NCRONTAB, UTC."),
+            used("EXPORT_SCHEDULE", "", "When the timer exports: six-field NCRONTAB, UTC."),
             later("EASM_AUTH", "key", "Who may call the HTTP functions: `key` or `entra`."),
             later("EASM_PRINCIPALS", "", "With `entra`: the object and application ids that may."),
         ],

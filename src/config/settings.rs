@@ -86,6 +86,8 @@ pub struct Settings {
     pub range_assets_max: u64,
     /// `EASM_PART_BYTES_MAX`, uncompressed.
     pub part_bytes_max: u64,
+    /// `EASM_SLICE_SECONDS`: longest that an invocation works.
+    pub slice: Duration,
 }
 
 impl Settings {
@@ -141,6 +143,7 @@ impl Settings {
             shards: small("EASM_SHARDS", 64)?,
             range_assets_max: one("EASM_RANGE_ASSETS_MAX", 50..=u64::MAX)?,
             part_bytes_max: one("EASM_PART_BYTES_MAX", 32_768..=u64::MAX)?,
+            slice: Duration::from_secs(one("EASM_SLICE_SECONDS", 1..=3600)?),
             run_idle_max: parse::hours("EASM_RUN_HOURS_MAX", get(env, "EASM_RUN_HOURS_MAX"))?,
             tenant_id,
             subscription_id,
@@ -361,6 +364,8 @@ mod tests {
         check("EASM_SHARDS", "many");
         check("EASM_PART_BYTES_MAX", "1024");
         check("EASM_RANGE_ASSETS_MAX", "49");
+        check("EASM_SLICE_SECONDS", "0");
+        check("EASM_SLICE_SECONDS", "3601");
         check("EASM_RUN_HOURS_MAX", "0");
         check("EASM_RUN_HOURS_MAX", "-1");
         check("EASM_RUN_HOURS_MAX", "NaN");

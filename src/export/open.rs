@@ -56,6 +56,13 @@ impl Opening {
         Self { run_id, request, trigger, slot: None, started_at: at, publishes }
     }
 
+    /// The run of the `slot` of `target`, which starts `at`. Whoever opens it opens the same one.
+    pub fn of_slot(target: &str, request: Request, slot: Timestamp, at: Timestamp) -> Self {
+        let trigger = Trigger::Timer;
+        let run_id = RunId::of_slot(target, slot);
+        Self { run_id, request, trigger, slot: Some(slot), started_at: at, publishes: true }
+    }
+
     fn active(&self) -> Active {
         Active {
             schema_version: SCHEMA_VERSION,

@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use super::range::Records;
 use crate::buffer::Buffer;
@@ -32,7 +33,8 @@ struct Task<T>(JoinHandle<Result<T>>);
 
 impl<T: Send + 'static> Task<T> {
     fn spawn(work: impl Future<Output = Result<T>> + Send + 'static) -> Self {
-        Self(tokio::spawn(work))
+        // What it logs belongs to the invocation that began it.
+        Self(tokio::spawn(work.in_current_span()))
     }
 
     async fn joined(mut self) -> Result<T> {

@@ -1,5 +1,7 @@
 //! Makes the plan of a run: counts per kind, ranges, shards.
 
+use std::collections::BTreeMap;
+
 use futures::future;
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -15,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 use crate::model::asset::KindCut;
 use crate::model::plan::{Plan, Range, Within, deal};
-use crate::model::request::Request;
+use crate::model::request::{Dataset, Request};
 use crate::model::run::RunDocument;
 use crate::store;
 
@@ -26,6 +28,33 @@ pub struct Census {
     pub total: u64,
     /// Assets of each kind asked for, and of kinds that are new, if there are any.
     pub by_kind: Vec<(KindCut, u64)>,
+}
+
+impl Census {
+    /// What a dry run of `request` says of it.
+    pub fn report(&self, request: &Request) -> CensusReport {
+        let wanted = request.max_assets.unwrap_or(u64::MAX);
+        let by_kind = self.by_kind.iter().map(|(cut, n_assets)| (cut.as_str(), *n_assets));
+        let counts = CensusCounts { expected: self.total.min(wanted), by_kind: by_kind.collect() };
+        CensusReport { counts: BTreeMap::from([(Dataset::Assets.as_str(), counts)]) }
+    }
+}
+
+/// What a dry run answers (contract, section 4).
+#[derive(Debug, Serialize)]
+pub struct CensusReport {
+    /// By dataset.
+    pub counts: BTreeMap<&'static str, CensusCounts>,
+}
+
+/// What a dry run counted of one dataset.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CensusCounts {
+    /// What an export would bring.
+    pub expected: u64,
+    /// What there is of each kind, whatever `maxAssets` says.
+    pub by_kind: BTreeMap<&'static str, u64>,
 }
 
 /// How often a census is taken while its counts contradict each other. An inventory that moves

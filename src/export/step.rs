@@ -160,10 +160,44 @@ pub async fn step(world: &World, job: &Job, message: &Message, slice: &Slice) ->
     match done {
         Ok(after) => Ok(after),
         Err(err) if err.kind() == Kind::Conflict => Ok(After::Lost),
+        Err(err) => stopped(&books, job.idle_max, &run, err, got_further).await,
+    }
+}
+
+/// What follows for the run of `message` from `err`, which kept its [`World`] from being made: the
+/// target cannot be signed in to, say. `idle_max` is how long a run may wait without saving anything.
+///
+/// # Errors
+/// What the store failed with. Nothing is lost: the message may be delivered again.
+pub async fn without_world(
+    books: &Books,
+    idle_max: Duration,
+    message: &Message,
+    err: Error,
+) -> Result<After> {
+    let Standing::InWork(run) = standing(books, &message.run_id).await? else {
+        finish(books, &message.run_id).await?;
+        return Ok(After::Ended);
+    };
+    match run.waits_until(books.now()) {
+        Some(until) => Ok(After::PutOff { until, because: None }),
+        None => stopped(books, idle_max, &run, err, false).await,
+    }
+}
+
+/// What follows for `run` from `err`, which stopped a step: it waits, or it ends.
+async fn stopped(
+    books: &Books,
+    idle_max: Duration,
+    run: &RunDocument,
+    err: Error,
+    got_further: bool,
+) -> Result<After> {
+    match err.kind() {
         // The document is left alone, and so is its run.
-        Err(err) if err.kind() == Kind::Newer => Err(err),
-        Err(err) if err.kind().is_retryable() => put_off(&books, job, &run, err, got_further).await,
-        Err(err) => end_badly(&books, &run, err).await,
+        Kind::Newer => Err(err),
+        kind if kind.is_retryable() => put_off(books, idle_max, run, err, got_further).await,
+        _ => end_badly(books, run, err).await,
     }
 }
 
@@ -213,7 +247,7 @@ async fn carry_shard(
     *got_further = carried.got_further;
     let messages = match carried.ending {
         CarryEnding::PutOff(err) => {
-            return put_off(books, job, run, err, carried.got_further).await;
+            return put_off(books, job.idle_max, run, err, carried.got_further).await;
         }
         CarryEnding::SliceOver => vec![message.clone()],
         CarryEnding::Done => {
@@ -353,7 +387,7 @@ pub(super) async fn deadline(
 /// Puts `run` off because of `err`, or ends it if it waited for too long.
 async fn put_off(
     books: &Books,
-    job: &Job,
+    idle_max: Duration,
     run: &RunDocument,
     err: Error,
     got_further: bool,
@@ -366,7 +400,7 @@ async fn put_off(
     // As it stands now: the step took its time.
     if let Some(now) = books.run(id).await?.filter(|now| now.resumes == run.resumes) {
         let waiting = RunDocument { waits_for: Some(cause.clone()), ..now };
-        if let Some(deadline) = deadline(books, &waiting, job.idle_max).await? {
+        if let Some(deadline) = deadline(books, &waiting, idle_max).await? {
             return end_badly(books, &waiting, deadline).await;
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::hash::sha256;
 use super::request::Request;
 use crate::clock::Timestamp;
 
@@ -17,6 +18,13 @@ impl RunId {
     /// The id of a run that starts at `at`, with a random or hashed `tail`.
     pub fn new(at: Timestamp, tail: u32) -> Self {
         Self(format!("{}-{tail:08x}", at.compact()))
+    }
+
+    /// The id of the run of a `slot` of `target`: always the same one.
+    pub fn of_slot(target: &str, slot: Timestamp) -> Self {
+        let named = format!("{target}/{}", slot.unix_ms());
+        let [a, b, c, d, ..] = sha256(named.as_bytes());
+        Self::new(slot, u32::from_be_bytes([a, b, c, d]))
     }
 
     /// Reads an id. `None`: `text` is none.

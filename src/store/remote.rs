@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use tokio::task::JoinSet;
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 use super::service::{Committal, Condition, Head, Service, Stamp};
 use super::{CHUNK_BYTES_MAX, PartReader, PartWriter, Store, Tag};
@@ -279,11 +279,13 @@ impl RemotePart {
         self.blocks.push(block.clone());
         let (store, path, content) =
             (self.store.clone(), self.path.clone(), Bytes::from_owner(pending));
-        self.upload.spawn(async move {
+        let upload = async move {
             let md5 = Md5::digest(&content).into();
             let stage = || store.service.stage(&path, &block, content.clone(), md5);
             Ok(tried(&store.retry, "write a part", stage).await?)
-        });
+        };
+        // What it logs belongs to the invocation that began it.
+        self.upload.spawn(upload.in_current_span());
         Ok(())
     }
 

@@ -1,7 +1,8 @@
-//! What the program says while it works: log lines on stderr, each through the redactor.
+//! What the program says while it works: log lines, each through the redactor.
 //!
-//! [`Terminal`] is the one writer of stderr. It passes every byte through
-//! [`crate::secret::redact`] and keeps the progress bar out of the way of a line.
+//! [`Terminal`] is the one writer of stderr, and of log lines wherever they go: to stderr on a
+//! terminal, to stdout under the Functions host, which takes what is on stderr for errors. It passes
+//! every byte through [`crate::secret::redact`] and keeps the progress bar out of the way of a line.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +23,12 @@ pub enum LogFormat {
     Text,
 }
 
-/// The one writer of stderr. Cheap to clone.
+/// The one writer of stderr, and of the log. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Terminal {
     bar: Arc<Mutex<Option<ProgressBar>>>,
     is_json: Arc<AtomicBool>,
+    logs_to_stdout: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -47,6 +49,20 @@ impl Terminal {
     pub fn hide_bar(&self) {
         if let Some(bar) = self.lock().take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// From now on log lines go to stdout. What is said stays on stderr.
+    pub fn log_to_stdout(&self) {
+        self.logs_to_stdout.store(true, Ordering::Relaxed);
+    }
+
+    /// A log line, with its line feed.
+    fn log(&self, line: &str) {
+        match self.logs_to_stdout.load(Ordering::Relaxed) {
+            // Nobody is left to tell if stdout is closed.
+            true => io::stdout().write_all(crate::secret::redact(line).as_bytes()).unwrap_or(()),
+            false => self.write_line(line),
         }
     }
 
@@ -84,7 +100,7 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.terminal.write_line(&String::from_utf8_lossy(&self.bytes));
+        self.terminal.log(&String::from_utf8_lossy(&self.bytes));
     }
 }
 
@@ -110,7 +126,10 @@ pub fn install(filter: &str, format: LogFormat, terminal: &Terminal) -> Result<(
     terminal.is_json.store(format == LogFormat::Json, Ordering::Relaxed);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     let installed = match format {
-        LogFormat::Json => subscriber.json().with_writer(terminal.clone()).try_init(),
+        // The span says for which invocation, function and run.
+        LogFormat::Json => {
+            subscriber.json().with_span_list(false).with_writer(terminal.clone()).try_init()
+        }
         LogFormat::Text => subscriber
             .with_target(false)
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))

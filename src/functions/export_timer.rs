@@ -1,0 +1,115 @@
+//! `ExportTimer`: opens a run per target for the slot, and hands its planning to the queue.
+
+use std::time::Duration;
+
+use futures::future::FutureExt;
+use futures::stream::{self, StreamExt};
+use tracing::info;
+
+use super::{App, note_run};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::export::books::Books;
+use crate::export::open::{Opened, Opening, open};
+use crate::export::step::Message;
+use crate::host::payload::Timer;
+use crate::model::request::Request;
+use crate::model::run::Trigger;
+
+/// How far ahead of its time a timer may go off (protocol, section 5.3).
+const EARLY: Duration = Duration::from_secs(5);
+
+/// Before this no host ran: a date that stands for "never".
+const NEVER_BEFORE_MS: i64 = 946_684_800_000;
+
+/// Targets that are opened at once.
+const OPENED_AT_ONCE: usize = 8;
+
+/// Runs the function.
+///
+/// # Errors
+/// What kept every target from being opened.
+pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
+    let request = &app.settings()?.request;
+    let now = app.clock().now();
+    let slot = slot(timer, now);
+    let all = app.all_books().inspect_err(|err| app.say(err))?;
+    let opened = all.iter().map(|books| one(books, request, slot, now).boxed());
+    let opened: Vec<_> =
+        stream::iter(opened.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).collect().await;
+    let (mut messages, mut failure) = (Vec::new(), None);
+    for (books, opened) in all.iter().zip(opened) {
+        match opened {
+            Ok(message) => messages.extend(message),
+            // The others' planning is not held up. Maintenance finds the slot that was missed.
+            Err(err) => {
+                app.say(&err.clone().with("target", books.target()));
+                failure = Some(err);
+            }
+        }
+    }
+    match failure {
+        Some(err) if messages.is_empty() => Err(err),
+        _ => Ok(messages),
+    }
+}
+
+/// The slot that the timer went off for. `None`: somebody started it at a time of their own.
+fn slot(timer: Timer, now: Timestamp) -> Option<Timestamp> {
+    let is_due = |next: &Timestamp| *next <= now.plus(EARLY) && next.unix_ms() > NEVER_BEFORE_MS;
+    timer.next.filter(is_due).filter(|_| !timer.is_by_hand)
+}
+
+/// Opens a run of the target. Gives the message that has it planned, unless nothing is to be done.
+async fn one(
+    books: &Books,
+    request: &Request,
+    slot: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Message>> {
+    let opening = match slot {
+        Some(slot) => Opening::of_slot(books.target(), request.clone(), slot, now),
+        None => Opening::now(request.clone(), Trigger::Timer, now, true),
+    };
+    let id = match open(books, &opening).await? {
+        Opened::Ours(id) => id,
+        Opened::Joined(id) => {
+            info!(run.id = %id, "Run {id} of the same request is in work");
+            id
+        }
+        Opened::Skipped { by } => {
+            info!(run.id = %opening.run_id, "Skipped the slot: run {by} is still in work");
+            return Ok(None);
+        }
+        Opened::Ended(run) => {
+            info!(run.id = %run.run_id, "The slot was exported before: {}", run.status.as_str());
+            return Ok(None);
+        }
+    };
+    note_run(&id);
+    // Whoever opened it may have died before its planning was on the queue.
+    Ok(Some(Message::plan(books.target(), &id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_what_is_due_now_and_not_what_comes_next() {
+        let at = |text: &str| Timestamp::parse(text).expect("a date");
+        let now = at("2026-11-22T06:00:00Z");
+        let check = |next: Option<&str>, is_by_hand, want: Option<&str>| {
+            let timer = Timer { next: next.map(at), is_by_hand, ..Timer::default() };
+            assert_eq!(slot(timer, now), want.map(at), "{next:?}");
+        };
+        let due = Some("2026-11-22T06:00:00Z");
+        check(due, false, due);
+        check(Some("2026-11-22T06:00:05Z"), false, Some("2026-11-22T06:00:05Z"));
+        check(Some("2026-11-21T06:00:00Z"), false, Some("2026-11-21T06:00:00Z"));
+        check(Some("2026-11-23T06:00:00Z"), false, None);
+        check(Some("0001-01-01T00:00:00Z"), false, None);
+        check(due, true, None);
+        check(None, false, None);
+    }
+}

@@ -1,0 +1,73 @@
+//! `ExportWorker`: does one piece of work on a run, for at most a slice.
+
+use tracing::{debug, info};
+
+use super::{App, note_run};
+use crate::error::{Error, Kind, Result};
+use crate::export::Nobody;
+use crate::export::step::{After, MESSAGE_VERSION, Message, step, without_world};
+
+/// Runs the function for the message `text`.
+///
+/// # Errors
+/// What ended the run, once; what the store failed with, so that the message comes again; and
+/// [`Kind::Unreadable`] if the message is none.
+pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
+    let message = read(text)?;
+    note_run(&message.run_id);
+    let Some(books) = app.books(Some(&message.target)).inspect_err(|err| app.say(err))? else {
+        return Err(Error::new(Kind::Config, "find the target of a message")
+            .because("no target of this app has its name")
+            .with("target", &message.target)
+            .advise("give the target its name back, or cancel its runs"));
+    };
+    let slice = app.slice()?;
+    debug!(work = ?message.r#do, shard = message.shard, "Begins");
+    let connected = slice.bound(app.target()).await.unwrap_or_else(|| {
+        Err(Error::new(Kind::Unavailable { retry_after: None }, "get the target ready")
+            .because("it took longer than a slice"))
+    });
+    let after = match connected {
+        Ok(target) => {
+            let world = target.world(app.store()?, std::sync::Arc::new(Nobody));
+            step(&world, &target.job(), &message, &slice).await?
+        }
+        Err(err) => {
+            let idle_max = app.settings()?.run_idle_max;
+            without_world(&books, idle_max, &message, err).await?
+        }
+    };
+    match after {
+        After::Go(messages) => Ok(messages),
+        After::PutOff { until, because } => {
+            if let Some(because) = because {
+                info!(run.id = %message.run_id, "The run goes on at {until}: {because}");
+            }
+            Ok(Vec::new())
+        }
+        After::Failed(err) => {
+            app.say(&err.clone().with("run", &message.run_id));
+            Err(err)
+        }
+        After::Ended | After::Lost => Ok(Vec::new()),
+    }
+}
+
+fn read(text: &str) -> Result<Message> {
+    let refuse = |kind, reason: String, advice| {
+        Err(Error::new(kind, "read a message of the queue").because(reason).advise(advice))
+    };
+    match serde_json::from_str::<Message>(text) {
+        Ok(message) if message.v <= MESSAGE_VERSION => Ok(message),
+        Ok(message) => refuse(
+            Kind::Newer,
+            format!("it is of version {}", message.v),
+            "deploy the version of this program that wrote it",
+        ),
+        Err(err) => refuse(
+            Kind::Unreadable,
+            format!("it is none of this program's: {err}"),
+            "see who else puts messages on export-work",
+        ),
+    }
+}

@@ -1,0 +1,229 @@
+//! `Exports`: opens, lists, shows and cancels runs.
+
+use serde::Serialize;
+
+use super::fields::{Fields, bad_field};
+use super::{App, DELETE, HTTP_TIME_MAX, POST, note_run};
+use crate::config::parse;
+use crate::error::{Error, Kind};
+use crate::export::books::Books;
+use crate::export::open::{Keyed, Opened, Opening, open, open_by_key};
+use crate::export::step::Message;
+use crate::export::{end, plan, runs};
+use crate::host::http::{HttpReply, HttpRequest, Refusal};
+use crate::model::request::Request;
+use crate::model::run::{RunDocument, RunId, Status, Trigger};
+
+/// Runs of a list that does not say how many.
+const LIST_DEFAULT: u64 = 20;
+
+/// Most runs of a list: as many as the history holds.
+const LIST_MAX: u64 = 400;
+
+/// Longest idempotency key.
+const KEY_CHARS_MAX: usize = 255;
+
+/// Members of the body of a `POST` (contract, section 4).
+const MEMBERS: &[&str] = &[
+    "target",
+    "filter",
+    "kinds",
+    "datasets",
+    "format",
+    "compression",
+    "columns",
+    "maxAssets",
+    "dryRun",
+];
+
+/// Runs, newest first.
+#[derive(Debug, Serialize)]
+struct List {
+    value: Vec<RunDocument>,
+}
+
+/// A run that was opened, joined or cancelled, and where to look at it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Accepted<'a> {
+    run_id: &'a RunId,
+    status: Status,
+    /// Absolute path, without host and key.
+    status_url: &'a str,
+}
+
+type Answer = Result<(HttpReply, Vec<Message>), Refusal>;
+
+/// Runs the function.
+///
+/// # Errors
+/// What the caller is told in place of an answer.
+pub async fn run(app: &App, request: &HttpRequest) -> Answer {
+    let id = request.params.get("runId");
+    match (request.method.as_str(), id) {
+        (POST, None) => post(app, request).await,
+        (POST, Some(_)) => Err(Refusal::bad_input("runId: a run that is opened has no id yet")),
+        (DELETE, None) => Err(Refusal::bad_input("runId: name the run that is to be cancelled")),
+        (DELETE, Some(id)) => cancel(app, id).await,
+        (_, None) => list(app, request).await,
+        (_, Some(id)) => {
+            let (books, run) = find(app, id).await?;
+            let run = runs::show(&books, &run.run_id).await?;
+            Ok((HttpReply::json(&run), Vec::new()))
+        }
+    }
+}
+
+async fn list(app: &App, request: &HttpRequest) -> Answer {
+    let fields = Fields::of_query(request, &["target", "limit"])?;
+    let limit = fields.number("limit", 1..=LIST_MAX)?.unwrap_or(LIST_DEFAULT);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let target = fields.text("target")?;
+    let all = match target {
+        None => app.all_books()?,
+        Some(name) => vec![books_of(app, Some(name))?],
+    };
+    let mut found = Vec::new();
+    for books in &all {
+        found.extend(runs::list(books, limit).await?);
+    }
+    found.sort_by_key(|run| std::cmp::Reverse((run.started_at, run.run_id.clone())));
+    found.truncate(limit);
+    Ok((HttpReply::json(&List { value: found }), Vec::new()))
+}
+
+async fn cancel(app: &App, id: &str) -> Answer {
+    let (books, run) = find(app, id).await?;
+    let run = end::cancel(&books, &run.run_id).await?;
+    match run.status {
+        // Asked for twice, it is cancelled all the same.
+        Status::Cancelled => Ok((accepted(&run), Vec::new())),
+        status => Err(Refusal::conflict(format!(
+            "run {} is {}, so there is nothing to cancel",
+            run.run_id,
+            status.as_str()
+        ))),
+    }
+}
+
+async fn post(app: &App, request: &HttpRequest) -> Answer {
+    let fields = Fields::of_body(request, MEMBERS)?;
+    let own = &app.settings()?.request;
+    let books = books_of(app, fields.text("target")?)?;
+    let asked = asked(&fields, own)?;
+    if fields.switch("dryRun")? {
+        return dry_run(app, &asked).await;
+    }
+    let (publishes, now) = (asked == *own, app.clock().now());
+    let opening = Opening::now(asked, Trigger::Http, now, publishes);
+    let (books, id) = match key(request)? {
+        None => match open(&books, &opening).await? {
+            Opened::Ours(id) | Opened::Joined(id) | Opened::Skipped { by: id } => (books, id),
+            Opened::Ended(run) => (books, run.run_id),
+        },
+        Some(key) => {
+            let body = request.body.bytes()?.unwrap_or_default();
+            match open_by_key(&books, key, body, &opening).await? {
+                Keyed::OtherBody => {
+                    return Err(Refusal::conflict(
+                        "Idempotency-Key: it was used with another body; use a new one",
+                    ));
+                }
+                Keyed::Run { target, run_id } => (books_of(app, Some(&target))?, run_id),
+            }
+        }
+    };
+    note_run(&id);
+    let run = books.run(&id).await?.ok_or_else(|| gone(&id))?;
+    // Whoever opened it may have died, or been told of an error, before its planning was on the queue.
+    let is_planned = run.status.is_ended() || books.plan(&id).await?.is_some();
+    let messages = if is_planned { Vec::new() } else { vec![Message::plan(books.target(), &id)] };
+    Ok((accepted(&run), messages))
+}
+
+/// What the target's own request becomes with what the caller asked for.
+fn asked(fields: &Fields, own: &Request) -> Result<Request, Refusal> {
+    let mut request = own.clone();
+    let bad = |err: Error| bad_field(&err);
+    if let Some(filter) = fields.text("filter")? {
+        request.filter = parse::filter("filter", filter).map_err(bad)?;
+    }
+    if let Some(kinds) = fields.texts("kinds")? {
+        request.kinds = parse::kinds("kinds", &kinds).map_err(bad)?;
+    }
+    if let Some(datasets) = fields.texts("datasets")? {
+        request.datasets = parse::datasets("datasets", &datasets).map_err(bad)?;
+    }
+    if let Some(format) = fields.text("format")? {
+        request.format = parse::format("format", format).map_err(bad)?;
+    }
+    if let Some(compression) = fields.text("compression")? {
+        request.compression = parse::compression("compression", compression).map_err(bad)?;
+    }
+    if fields.texts("columns")?.is_some_and(|columns| !columns.is_empty()) {
+        return Err(Refusal::bad_input("columns: ndjson has none; leave them out"));
+    }
+    if let Some(max_assets) = fields.number("maxAssets", 1..=u64::MAX)? {
+        request.max_assets = Some(max_assets);
+    }
+    Ok(request)
+}
+
+async fn dry_run(app: &App, asked: &Request) -> Answer {
+    let census = async {
+        let target = app.target().await?;
+        plan::census(target.source(), asked).await
+    };
+    let census = tokio::time::timeout(HTTP_TIME_MAX, census).await.map_err(|_| {
+        let words = "the service did not count everything in time; try again later";
+        Refusal::new(504, Kind::Deadline.facts().code, words)
+    })?;
+    Ok((HttpReply::json(&census?.report(asked)), Vec::new()))
+}
+
+/// The idempotency key of `request`, if there is one.
+fn key(request: &HttpRequest) -> Result<Option<&str>, Refusal> {
+    let is_key = |key: &str| {
+        (1..=KEY_CHARS_MAX).contains(&key.len())
+            && key.chars().all(|c| c.is_ascii_graphic() || c == ' ')
+    };
+    match request.headers.get("idempotency-key") {
+        None => Ok(None),
+        Some(key) if is_key(key) => Ok(Some(key)),
+        Some(_) => {
+            let words =
+                format!("Idempotency-Key: use 1 to {KEY_CHARS_MAX} printable ASCII characters");
+            Err(Refusal::bad_input(words))
+        }
+    }
+}
+
+/// The books of the target `name`, or of the only one.
+fn books_of(app: &App, name: Option<&str>) -> Result<Books, Refusal> {
+    app.books(name)?.ok_or_else(|| Refusal::bad_input("target: no target has this name"))
+}
+
+/// The run `id`, which may be any target's.
+async fn find(app: &App, id: &str) -> Result<(Books, RunDocument), Refusal> {
+    let id = RunId::parse(id).ok_or_else(|| {
+        Refusal::bad_input("runId: use the id of a run, such as 20261122T060000Z-1a2b3c4d")
+    })?;
+    note_run(&id);
+    for books in app.all_books()? {
+        if let Some(run) = books.run(&id).await? {
+            return Ok((books, run));
+        }
+    }
+    Err(gone(&id))
+}
+
+fn gone(id: &RunId) -> Refusal {
+    Refusal::not_found(format!("no target has a run {id}"))
+}
+
+/// `202`, and where to look.
+fn accepted(run: &RunDocument) -> HttpReply {
+    let url = format!("/api/exports/{}", run.run_id);
+    let body = Accepted { run_id: &run.run_id, status: run.status, status_url: &url };
+    HttpReply::json(&body).accepted().with("location", url)
+}

@@ -1,0 +1,95 @@
+//! `Health`: whether this app can do its work, for whoever watches it. Anybody may ask, so it names what
+//! is wrong, without detail; the log has the rest.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{App, TABLE};
+use crate::host::app_root;
+use crate::host::http::{HttpReply, Refusal};
+
+/// How long an answer stands (contract, section 4).
+const STANDS_FOR: Duration = Duration::from_secs(60);
+
+/// Longest time that the store is waited for.
+const STORE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The setting that says when the timer exports.
+pub const SCHEDULE: &str = "EXPORT_SCHEDULE";
+
+/// What was found the last time, and when.
+#[derive(Default)]
+pub struct Health(Mutex<Option<(Instant, Vec<&'static str>)>>);
+
+/// Runs the function.
+pub async fn run(app: &App) -> HttpReply {
+    let mut found = app.health.0.lock().await;
+    let problems = match &*found {
+        Some((at, problems)) if at.elapsed() < STANDS_FOR => problems.clone(),
+        _ => {
+            let problems = problems(app).await;
+            *found = Some((Instant::now(), problems.clone()));
+            problems
+        }
+    };
+    match problems.is_empty() {
+        true => HttpReply::json(&json!({ "status": "ok" })),
+        false => {
+            HttpReply::json(&json!({ "status": "unhealthy", "problems": problems })).unavailable()
+        }
+    }
+}
+
+/// What is wrong, in words of one sort each.
+async fn problems(app: &App) -> Vec<&'static str> {
+    let mut problems = Vec::new();
+    let mut found = |problem: &'static str, detail: &dyn std::fmt::Display| {
+        warn!("Not healthy: {problem}: {detail}");
+        problems.push(problem);
+    };
+    if let Err(err) = app.settings() {
+        found("settings", &err);
+    }
+    if app.env.get(SCHEDULE).is_none() {
+        // The host drops a timer without a schedule, with one line in its log.
+        found("schedule", &format!("{SCHEDULE} is not set, so the timer never goes off"));
+    }
+    let open = app.open.get_or_init(|| open_functions(app));
+    if !open.is_empty() {
+        found("authorization", &format!("anybody may call {}", open.join(", ")));
+    }
+    if let Ok(store) = app.store() {
+        match tokio::time::timeout(STORE_TIME_MAX, store.check()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(err)) => found("store", &err),
+            Err(_) => found("store", &"it does not answer in time"),
+        }
+    }
+    problems
+}
+
+/// Functions other than `Health` that anybody may call, though keys are to protect them.
+fn open_functions(app: &App) -> Vec<&'static str> {
+    let mut open = app_root::anonymous(TABLE, &app.root);
+    open.retain(|name| *name != "Health");
+    open
+}
+
+/// Refuses every request while a function is open to anybody (contract, section 2, `EASM_AUTH`).
+///
+/// # Errors
+/// A refusal with `503`.
+pub fn refuse_if_open(app: &App) -> Result<(), Refusal> {
+    match app.open.get_or_init(|| open_functions(app)).is_empty() {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            503,
+            "settings",
+            "a function is anonymous, but keys are to protect it; restore its authLevel",
+        )),
+    }
+}

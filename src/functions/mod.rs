@@ -1,0 +1,228 @@
+//! The functions: one file for each folder in `functions/`, of the same name. Each decodes, calls the
+//! engine, and encodes.
+//!
+//! Timer and HTTP functions run on instances of their own, so nothing is remembered that matters: what
+//! [`App`] keeps is only what would be made again.
+//!
+//! Start reading at [`TABLE`], which says what there is.
+
+mod export_timer;
+mod export_worker;
+mod exports;
+mod fields;
+mod health;
+mod maintenance;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+use tracing::{Span, warn};
+
+use crate::app::{self, Target};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Env, STORE_URL, Settings, check_store};
+use crate::error::{Error, Kind, Result};
+use crate::export::books::Books;
+use crate::export::slice::Slice;
+use crate::export::step::Message;
+use crate::host::app_root::{self, TIMEOUT_SETTING};
+use crate::host::http::{HttpReply, HttpRequest, Refusal};
+use crate::host::payload::Timer;
+use crate::host::{Function, Functions, Trigger};
+use crate::model::run::RunId;
+use crate::net::retry::RetryPolicy;
+use crate::store::Store;
+use crate::telemetry::Terminal;
+
+const GET: &str = "GET";
+const POST: &str = "POST";
+const DELETE: &str = "DELETE";
+
+/// Every function, as its `function.json` has it (contract, section 4).
+pub const TABLE: &[Function] = &[
+    Function { name: "ExportTimer", trigger: Trigger::Timer, emits: true },
+    Function { name: "ExportWorker", trigger: Trigger::Queue, emits: true },
+    Function { name: "Maintenance", trigger: Trigger::Timer, emits: true },
+    Function {
+        name: "Exports",
+        trigger: Trigger::Http { route: "exports/{runId?}", methods: &[GET, POST, DELETE] },
+        emits: true,
+    },
+    Function {
+        name: "Health",
+        trigger: Trigger::Http { route: "health", methods: &[GET] },
+        emits: false,
+    },
+];
+
+/// How much before the host's time-out this program answers for a function that is not done.
+const ANSWER_BEFORE: Duration = Duration::from_secs(15);
+
+/// How much before the host's time-out a slice ends at the latest: a request of the store that is in
+/// work then is tried for [`STORE_TIME_MAX`], and what was read is saved.
+const SAVE_BEFORE: Duration = Duration::from_secs(150);
+
+/// Longest time for which a request of the store is tried. What does not work in it comes back with the
+/// queue or the maintenance.
+const STORE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Longest that an HTTP function works: the platform's front end gives up after 230 s (contract,
+/// section 4).
+const HTTP_TIME_MAX: Duration = Duration::from_secs(200);
+
+/// The app: its settings, and what is made from them when it is first needed.
+pub struct App {
+    env: Env,
+    terminal: Terminal,
+    root: PathBuf,
+    function_timeout: Duration,
+    settings: OnceLock<Result<Settings>>,
+    store: OnceLock<Result<Arc<dyn Store>>>,
+    target: OnceCell<Arc<Target>>,
+    /// Functions that anybody may call though they should not.
+    open: OnceLock<Vec<&'static str>>,
+    health: health::Health,
+}
+
+impl App {
+    /// The app in the environment `env`. What ends a run badly is said on `terminal`.
+    pub fn new(env: Env, terminal: &Terminal) -> Self {
+        let root = PathBuf::from(env.get("FUNCTIONS_APP_ROOT_PATH").unwrap_or("."));
+        Self {
+            function_timeout: app_root::function_timeout(env.get(TIMEOUT_SETTING), &root),
+            env,
+            terminal: terminal.clone(),
+            root,
+            settings: OnceLock::new(),
+            store: OnceLock::new(),
+            target: OnceCell::new(),
+            open: OnceLock::new(),
+            health: health::Health::default(),
+        }
+    }
+
+    /// Longest time after which any invocation is answered, well before the host kills this process.
+    pub fn answer_time_max(&self) -> Duration {
+        self.function_timeout.saturating_sub(ANSWER_BEFORE).max(self.function_timeout / 2)
+    }
+
+    /// The settings.
+    fn settings(&self) -> Result<&Settings> {
+        let read = || {
+            let unknown = self.env.unknown();
+            if !unknown.is_empty() {
+                // An app setting too many, or a newer one, is no reason to stop exporting.
+                warn!("Unknown setting {}; see docs/configuration.md", unknown.join(", "));
+            }
+            let settings = Settings::read(&self.env.clone().without(&unknown))?;
+            check_store(STORE_URL, &settings.store, &self.env)?;
+            Ok(settings)
+        };
+        self.settings.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
+
+    /// The store.
+    fn store(&self) -> Result<Arc<dyn Store>> {
+        let settings = self.settings()?;
+        let retry = RetryPolicy { elapsed_max: STORE_TIME_MAX, ..RetryPolicy::default() };
+        let open = || app::store(&settings.store, &settings.identities, &self.env, retry);
+        self.store.get_or_init(open).clone()
+    }
+
+    /// The books of every target.
+    fn all_books(&self) -> Result<Vec<Books>> {
+        let target = &self.settings()?.workspace;
+        Ok(vec![Books::new(self.store()?, self.clock(), target)])
+    }
+
+    /// The books of the target `name`; of the only one, if none is named. `None`: there is no such
+    /// target.
+    fn books(&self, name: Option<&str>) -> Result<Option<Books>> {
+        let is_meant =
+            |books: &Books| name.is_none_or(|name| books.target().eq_ignore_ascii_case(name));
+        Ok(self.all_books()?.into_iter().find(is_meant))
+    }
+
+    /// The target, signed in.
+    async fn target(&self) -> Result<Arc<Target>> {
+        let settings = self.settings()?;
+        let connect =
+            || async { Ok(Arc::new(Target::connect(settings.clone(), &self.env).await?)) };
+        self.target.get_or_try_init(connect).await.cloned()
+    }
+
+    /// The time that one invocation may work.
+    fn slice(&self) -> Result<Slice> {
+        let longest = self.function_timeout.saturating_sub(SAVE_BEFORE);
+        // A host with a very short time-out gets half of it.
+        let longest = longest.max(self.function_timeout / 2);
+        Ok(Slice::of(self.settings()?.slice.min(longest)))
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    /// Says on stderr what ended a run, or kept one from being opened: the platform reads it as an
+    /// error.
+    fn say(&self, err: &Error) {
+        self.terminal.say(&format!("easm-export: {err}"));
+    }
+}
+
+/// Adds the run to every log line of the invocation.
+fn note_run(id: &RunId) {
+    Span::current().record("run.id", id.as_str());
+}
+
+/// Messages as the queue takes them.
+fn texts(messages: &[Message]) -> Vec<String> {
+    let text = |message| serde_json::to_string(message).expect("a message without maps");
+    messages.iter().map(text).collect()
+}
+
+#[async_trait]
+impl Functions for App {
+    async fn timer(&self, name: &'static str, timer: Timer) -> Result<Vec<String>> {
+        let messages = match name {
+            "ExportTimer" => export_timer::run(self, timer).await?,
+            "Maintenance" => maintenance::run(self).await?,
+            _ => return Err(unknown(name)),
+        };
+        Ok(texts(&messages))
+    }
+
+    async fn message(&self, name: &'static str, text: String) -> Result<Vec<String>> {
+        match name {
+            "ExportWorker" => Ok(texts(&export_worker::run(self, &text).await?)),
+            _ => Err(unknown(name)),
+        }
+    }
+
+    async fn http(
+        &self,
+        name: &'static str,
+        request: HttpRequest,
+    ) -> Result<(HttpReply, Vec<String>), Refusal> {
+        if name == "Health" {
+            return Ok((health::run(self).await, Vec::new()));
+        }
+        health::refuse_if_open(self)?;
+        match name {
+            "Exports" => {
+                let (reply, messages) = exports::run(self, &request).await?;
+                Ok((reply, texts(&messages)))
+            }
+            _ => Err(Refusal::of(&unknown(name))),
+        }
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::new(Kind::Internal, "run a function")
+        .because(format!("there is no function {name}"))
+        .advise("deploy the functions that came with this program")
+}
