@@ -28,6 +28,7 @@ pub mod end;
 pub mod open;
 mod part;
 pub mod plan;
+pub mod query;
 mod range;
 pub mod runs;
 mod sample;

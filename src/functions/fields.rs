@@ -48,8 +48,11 @@ impl Fields {
             None => Ok(Self(fields)),
             Some(unknown) => {
                 let unknown: String = unknown.chars().take(NAME_CHARS_MAX).collect();
-                let known = known.join(", ");
-                Err(Refusal::bad_input(format!("{unknown:?} is not known here; use {known}")))
+                let advice = match known.is_empty() {
+                    true => "say it in the body".to_owned(),
+                    false => format!("use {}", known.join(", ")),
+                };
+                Err(Refusal::bad_input(format!("{unknown:?} is not known here; {advice}")))
             }
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`TABLE`], which says what there is.
 
+mod assets;
 mod export_timer;
 mod export_worker;
 mod exports;
@@ -52,6 +53,11 @@ pub const TABLE: &[Function] = &[
         emits: true,
     },
     Function {
+        name: "Assets",
+        trigger: Trigger::Http { route: "assets", methods: &[GET, POST] },
+        emits: false,
+    },
+    Function {
         name: "Health",
         trigger: Trigger::Http { route: "health", methods: &[GET] },
         emits: false,
@@ -85,6 +91,8 @@ pub struct App {
     /// Functions that anybody may call though they should not.
     open: OnceLock<Vec<&'static str>>,
     health: health::Health,
+    /// Whose query is answered now.
+    turns: assets::Turns,
 }
 
 impl App {
@@ -101,6 +109,7 @@ impl App {
             target: OnceCell::new(),
             open: OnceLock::new(),
             health: health::Health::default(),
+            turns: assets::Turns::default(),
         }
     }
 
@@ -216,6 +225,7 @@ impl Functions for App {
                 let (reply, messages) = exports::run(self, &request).await?;
                 Ok((reply, texts(&messages)))
             }
+            "Assets" => Ok((assets::run(self, &request).await?, Vec::new())),
             _ => Err(Refusal::of(&unknown(name))),
         }
     }

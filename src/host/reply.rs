@@ -3,10 +3,14 @@
 //! An empty body or `null` would leave an invocation hanging until the host kills this process, and a
 //! redirect would be followed (protocol, section 8.1). Nothing here can make one.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::binding;
 use super::http::{HttpReply, JSON, Refusal};
@@ -34,22 +38,15 @@ pub fn default_failed() -> Response {
 /// The answer to an HTTP request in default mode, as the output of the invocation `id`.
 pub fn default_http(answered: Result<(HttpReply, Vec<String>), Refusal>, id: &str) -> Response {
     let (reply, work) = answered.unwrap_or_else(|refusal| (refused(&refusal, id), Vec::new()));
-    let mut headers: Map<String, Value> = Map::new();
-    for (name, value) in &reply.headers {
-        headers.insert((*name).to_owned(), Value::from(value.as_str()));
-    }
-    headers.insert(REQUEST_ID.to_owned(), Value::from(id));
-    let mut outputs = json!({
-        binding::RESPONSE: {
-            "statusCode": reply.status,
-            "headers": headers,
-            "body": String::from_utf8_lossy(&reply.body),
-        }
-    });
-    if !work.is_empty() {
-        outputs[binding::WORK] = Value::from(work);
-    }
-    object(StatusCode::OK, &json!({ "Outputs": outputs }))
+    let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let res = HttpOutput {
+        status_code: reply.status,
+        headers: headers.chain([(REQUEST_ID, id)]).collect(),
+        // Records of the service are UTF-8, since they were read as JSON.
+        body: String::from_utf8_lossy(&reply.body),
+    };
+    let work = (!work.is_empty()).then_some(work);
+    object(StatusCode::OK, &Invocation { outputs: HttpOutputs { res, work } })
 }
 
 /// The answer to a forwarded HTTP request, as itself.
@@ -81,9 +78,34 @@ fn refused(refusal: &Refusal, id: &str) -> HttpReply {
     HttpReply { status, headers, body: body.to_string().into_bytes() }
 }
 
+/// What an invocation of an HTTP function gives back. Members are named after the bindings.
+#[derive(Serialize)]
+struct Invocation<'a> {
+    #[serde(rename = "Outputs")]
+    outputs: HttpOutputs<'a>,
+}
+
+#[derive(Serialize)]
+struct HttpOutputs<'a> {
+    res: HttpOutput<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpOutput<'a> {
+    /// The only name of the status that the host reads (protocol, section 8.4).
+    status_code: u16,
+    headers: BTreeMap<&'static str, &'a str>,
+    body: Cow<'a, str>,
+}
+
 /// A JSON object with a status that is no redirect.
-fn object(status: StatusCode, object: &Value) -> Response {
-    let mut response = Response::new(Body::from(object.to_string()));
+fn object(status: StatusCode, object: &impl Serialize) -> Response {
+    // None of them has a map that JSON cannot have; an empty object would still be a reply.
+    let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert("content-type", json);
@@ -92,6 +114,8 @@ fn object(status: StatusCode, object: &Value) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     async fn text(response: Response) -> String {

@@ -1,0 +1,206 @@
+//! `Assets`: answers a query for some assets, at once.
+
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::fields::{Fields, bad_field};
+use super::{App, HTTP_TIME_MAX, POST};
+use crate::config::{Settings, parse};
+use crate::encode::csv::{COLUMNS_DEFAULT, COLUMNS_MAX, Csv};
+use crate::error::{Error, Kind, Result};
+use crate::export::query::{self, Answered, Bounds, LIMIT_DEFAULT, LIMIT_MAX};
+use crate::export::slice::Slice;
+use crate::export::source::{Cut, Query};
+use crate::host::http::{HttpReply, HttpRequest, JSON, Refusal};
+use crate::model::plan::Within;
+
+/// Most bytes of assets in an answer (contract, section 4).
+const BYTES_MAX: usize = 16 << 20;
+
+/// Queries at once, for one process (contract, section 4).
+const QUERIES_AT_ONCE: usize = 2;
+
+/// How long a query waits for its turn (contract, section 4).
+const TURN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Where the cursor stands of records without a document around them.
+const NEXT_MARK: &str = "x-easm-next-mark";
+
+/// What callers may say.
+const FIELDS: &[&str] = &["filter", "kind", "limit", "mark", "columns", "format", "target"];
+
+/// Whose turn it is.
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(QUERIES_AT_ONCE))
+    }
+}
+
+impl Turns {
+    async fn next(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let turn = tokio::time::timeout(TURN_TIME_MAX, self.0.acquire()).await;
+        turn.ok().and_then(std::result::Result::ok).ok_or_else(|| {
+            Refusal::busy("other queries are being answered; try again later", TURN_TIME_MAX)
+        })
+    }
+}
+
+/// How the assets are written.
+enum Format {
+    Json,
+    Ndjson,
+    Csv(Vec<String>),
+}
+
+/// What is asked for.
+struct Asked {
+    query: Query,
+    limit: u64,
+    mark: Option<String>,
+    format: Format,
+}
+
+/// Runs the function.
+///
+/// # Errors
+/// What the caller is told in place of an answer.
+pub async fn run(app: &App, request: &HttpRequest) -> Result<HttpReply, Refusal> {
+    let until = Instant::now() + HTTP_TIME_MAX;
+    let fields = match request.method.as_str() {
+        POST => {
+            Fields::of_query(request, &[])?;
+            Fields::of_body(request, FIELDS)?
+        }
+        _ => Fields::of_query(request, FIELDS)?,
+    };
+    let settings = app.settings()?;
+    if app.books(fields.text("target")?)?.is_none() {
+        return Err(Refusal::bad_input("target: no target has this name"));
+    }
+    let Asked { query, limit, mark, format } = asked(&fields, settings)?;
+    let _turn = app.turns.next().await?;
+    let slice = Slice::of(until.saturating_duration_since(Instant::now()));
+    let target = slice.bound(app.target()).await.unwrap_or_else(|| {
+        Err(Error::new(Kind::Deadline, "get the target ready").because("it took too long"))
+    })?;
+    let page_size = settings.page_size;
+    let bounds = Bounds { assets_max: limit, bytes_max: BYTES_MAX, page_size, slice };
+    let mut output = Output::new(format)?;
+    let mut add = |asset: &[u8]| output.add(asset);
+    let answered = query::read(target.source(), &query, mark, &bounds, &mut add).await?;
+    output.end(answered)
+}
+
+fn asked(fields: &Fields, settings: &Settings) -> Result<Asked, Refusal> {
+    let bad = |err: Error| bad_field(&err);
+    let filter = match fields.text("filter")? {
+        Some(filter) => parse::filter("filter", filter).map_err(bad)?,
+        None => settings.request.filter.clone(),
+    };
+    let kinds = match fields.texts("kind")? {
+        Some(kinds) => parse::kinds("kind", &kinds).map_err(bad)?,
+        None => settings.request.kinds.clone(),
+    };
+    let columns = fields.texts("columns")?.map(|columns| columns_of(&columns)).transpose()?;
+    let format = match (fields.text("format")?.unwrap_or("json"), columns) {
+        ("csv", columns) => Format::Csv(columns.unwrap_or_else(default_columns)),
+        ("json" | "ndjson", Some(_)) => {
+            return Err(Refusal::bad_input("columns: only csv has them; use format=csv"));
+        }
+        ("json", None) => Format::Json,
+        ("ndjson", None) => Format::Ndjson,
+        _ => return Err(Refusal::bad_input("format: use json, ndjson or csv")),
+    };
+    Ok(Asked {
+        query: Query { filter, cut: Cut::AnyOf(kinds), within: Within::default() },
+        limit: fields.number("limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT),
+        mark: fields.text("mark")?.filter(|mark| !mark.is_empty()).map(str::to_owned),
+        format,
+    })
+}
+
+fn default_columns() -> Vec<String> {
+    COLUMNS_DEFAULT.map(str::to_owned).to_vec()
+}
+
+fn columns_of(text: &str) -> Result<Vec<String>, Refusal> {
+    let columns: Vec<String> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|column| !column.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if columns.is_empty() || columns.len() > COLUMNS_MAX {
+        let words = format!("columns: use 1 to {COLUMNS_MAX} names with commas between them");
+        return Err(Refusal::bad_input(words));
+    }
+    match columns.iter().any(|column| column.contains(['.', '[', '*'])) {
+        true => Err(Refusal::bad_input("columns: paths are not part of this version; use members")),
+        false => Ok(columns),
+    }
+}
+
+/// The answer, as it grows.
+enum Output {
+    Json { text: Vec<u8> },
+    Ndjson { text: Vec<u8> },
+    Csv(Box<Csv>),
+}
+
+impl Output {
+    fn new(format: Format) -> Result<Self> {
+        Ok(match format {
+            Format::Json => Self::Json { text: b"{\"value\":[".to_vec() },
+            Format::Ndjson => Self::Ndjson { text: Vec::new() },
+            Format::Csv(columns) => Self::Csv(Box::new(Csv::new(columns)?)),
+        })
+    }
+
+    fn add(&mut self, asset: &[u8]) -> Result<()> {
+        match self {
+            Self::Json { text } => {
+                if !text.ends_with(b"[") {
+                    text.push(b',');
+                }
+                text.extend_from_slice(asset);
+            }
+            Self::Ndjson { text } => {
+                text.extend_from_slice(asset);
+                text.push(b'\n');
+            }
+            Self::Csv(csv) => csv.add(asset)?,
+        }
+        Ok(())
+    }
+
+    fn end(self, answered: Answered) -> Result<HttpReply, Refusal> {
+        let Answered { next, total } = answered;
+        let (content_type, body) = match self {
+            Self::Json { mut text } => {
+                let next = serde_json::Value::from(next);
+                let total = serde_json::Value::from(total);
+                text.extend_from_slice(
+                    format!("],\"nextMark\":{next},\"totalElements\":{total}}}").as_bytes(),
+                );
+                return Ok(HttpReply::ok(JSON, text));
+            }
+            Self::Ndjson { text } => ("application/x-ndjson", text),
+            Self::Csv(csv) => ("text/csv; charset=utf-8", csv.end()?),
+        };
+        let reply = HttpReply::ok(content_type, body);
+        match next {
+            None => Ok(reply),
+            // Left out, it would be taken for the end.
+            Some(next) if !next.bytes().all(|b| b.is_ascii_graphic()) => Err(Refusal::of(
+                &Error::new(Kind::Unreadable, "list assets")
+                    .because("the service's cursor does not fit into a header")
+                    .advise("use format=json"),
+            )),
+            Some(next) => Ok(reply.with(NEXT_MARK, next)),
+        }
+    }
+}
