@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -41,14 +42,14 @@ impl Census {
 }
 
 /// What a dry run answers (contract, section 4).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CensusReport {
     /// By dataset.
     pub counts: BTreeMap<&'static str, CensusCounts>,
 }
 
 /// What a dry run counted of one dataset.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CensusCounts {
     /// What an export would bring.

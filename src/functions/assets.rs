@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::fields::{Fields, bad_field};
-use super::{App, HTTP_TIME_MAX, POST};
+use super::fields::{Field, Fields, Sort, bad_field};
+use super::openapi::{Answer, Operation, schema};
+use super::{App, GET, HTTP_TIME_MAX, POST};
 use crate::config::{Settings, parse};
 use crate::encode::csv::{COLUMNS_DEFAULT, COLUMNS_MAX, Csv};
 use crate::error::{Error, Kind, Result};
@@ -29,7 +31,91 @@ const TURN_TIME_MAX: Duration = Duration::from_secs(10);
 const NEXT_MARK: &str = "x-easm-next-mark";
 
 /// What callers may say.
-const FIELDS: &[&str] = &["filter", "kind", "limit", "mark", "columns", "format", "target"];
+const FIELDS: &[Field] = &[
+    Field {
+        name: "filter",
+        sort: Sort::Text,
+        means: "EASM filter; empty: everything. Default: the target's own.",
+    },
+    Field { name: "kind", sort: Sort::Texts, means: "Kinds of assets. Default: the target's own." },
+    Field {
+        name: "limit",
+        sort: Sort::Number(1, LIMIT_MAX),
+        means: "Most assets of the answer. Default: 100. Fewer is normal.",
+    },
+    Field {
+        name: "mark",
+        sort: Sort::Text,
+        means: "The cursor of an earlier answer: goes on there.",
+    },
+    Field {
+        name: "columns",
+        sort: Sort::Texts,
+        means: "Columns of csv: top-level members. Default: the twelve of the contract.",
+    },
+    Field {
+        name: "format",
+        sort: Sort::Word(&["json", "ndjson", "csv"]),
+        means: "What comes back.",
+    },
+    Field { name: "target", sort: Sort::Text, means: "Name of the target. Default: the only one." },
+];
+
+const ANSWERS: &[Answer] = &[Answer {
+    status: 200,
+    means: "Assets. Where there is a cursor there may be more; without one this was the end.",
+    content: &[(JSON, Some(schema::<Page>)), (NDJSON, None), (CSV, None)],
+    headers: &[(NEXT_MARK, "The cursor, for ndjson and csv.")],
+}];
+
+/// What the function does, for `openapi.json`.
+pub const OPERATIONS: &[Operation] = &[
+    Operation {
+        function: "Assets",
+        id: "getAssets",
+        method: GET,
+        path: "assets",
+        does: "Answers a query for some assets, at once.",
+        parameters: &[],
+        query: FIELDS,
+        body: None,
+        is_anonymous: false,
+        answers: ANSWERS,
+        refusals: &[400, 429, 500, 502, 503, 504],
+    },
+    Operation {
+        function: "Assets",
+        id: "queryAssets",
+        method: POST,
+        path: "assets",
+        does: "The same, for long filters.",
+        parameters: &[],
+        query: &[],
+        body: Some(FIELDS),
+        is_anonymous: false,
+        answers: ANSWERS,
+        refusals: &[400, 411, 413, 429, 500, 502, 503, 504],
+    },
+];
+
+/// Content-Type of NDJSON.
+const NDJSON: &str = "application/x-ndjson";
+
+/// Content-Type of CSV.
+const CSV: &str = "text/csv; charset=utf-8";
+
+/// Some assets, as the document that is written piece by piece below.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what is written without it")]
+struct Page {
+    /// The assets, as the service sent them.
+    value: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// The cursor; `null` at the end.
+    next_mark: Option<String>,
+    /// How many assets match, if the service says so.
+    total_elements: Option<u64>,
+}
 
 /// Whose turn it is.
 pub struct Turns(Semaphore);
@@ -113,11 +199,11 @@ fn asked(fields: &Fields, settings: &Settings) -> Result<Asked, Refusal> {
         }
         ("json", None) => Format::Json,
         ("ndjson", None) => Format::Ndjson,
-        _ => return Err(Refusal::bad_input("format: use json, ndjson or csv")),
+        _ => unreachable!("only these words pass"),
     };
     Ok(Asked {
         query: Query { filter, cut: Cut::AnyOf(kinds), within: Within::default() },
-        limit: fields.number("limit", 1..=LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT),
+        limit: fields.number("limit")?.unwrap_or(LIMIT_DEFAULT),
         mark: fields.text("mark")?.filter(|mark| !mark.is_empty()).map(str::to_owned),
         format,
     })
@@ -188,8 +274,8 @@ impl Output {
                 );
                 return Ok(HttpReply::ok(JSON, text));
             }
-            Self::Ndjson { text } => ("application/x-ndjson", text),
-            Self::Csv(csv) => ("text/csv; charset=utf-8", csv.end()?),
+            Self::Ndjson { text } => (NDJSON, text),
+            Self::Csv(csv) => (CSV, csv.end()?),
         };
         let reply = HttpReply::ok(content_type, body);
         match next {

@@ -1,16 +1,19 @@
 //! `Exports`: opens, lists, shows and cancels runs.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::fields::{Fields, bad_field};
-use super::{App, DELETE, HTTP_TIME_MAX, POST, note_run};
+use super::fields::{Field, Fields, Sort, bad_field};
+use super::openapi::{Answer, Operation, Parameter, schema};
+use super::{App, DELETE, GET, HTTP_TIME_MAX, POST, note_run};
 use crate::config::parse;
 use crate::error::{Error, Kind};
 use crate::export::books::Books;
 use crate::export::open::{Keyed, Opened, Opening, open, open_by_key};
+use crate::export::plan::CensusReport;
 use crate::export::step::Message;
 use crate::export::{end, plan, runs};
-use crate::host::http::{HttpReply, HttpRequest, Refusal};
+use crate::host::http::{HttpReply, HttpRequest, JSON, Refusal};
 use crate::model::request::Request;
 use crate::model::run::{RunDocument, RunId, Status, Trigger};
 
@@ -24,49 +27,154 @@ const LIST_MAX: u64 = 400;
 const KEY_CHARS_MAX: usize = 255;
 
 /// Members of the body of a `POST` (contract, section 4).
-const MEMBERS: &[&str] = &[
-    "target",
-    "filter",
-    "kinds",
-    "datasets",
-    "format",
-    "compression",
-    "columns",
-    "maxAssets",
-    "dryRun",
+const MEMBERS: &[Field] = &[
+    Field { name: "target", sort: Sort::Text, means: "Name of the target. Default: the only one." },
+    Field {
+        name: "filter",
+        sort: Sort::Text,
+        means: "EASM filter; empty: everything. Default, as of what follows: the target's own.",
+    },
+    Field { name: "kinds", sort: Sort::Texts, means: "Kinds of assets." },
+    Field { name: "datasets", sort: Sort::Texts, means: "Datasets: assets." },
+    Field { name: "format", sort: Sort::Text, means: "Format of the files: ndjson." },
+    Field {
+        name: "compression",
+        sort: Sort::Text,
+        means: "Compression of the files: gzip or none.",
+    },
+    Field { name: "columns", sort: Sort::Texts, means: "Columns, for formats that have them." },
+    Field { name: "maxAssets", sort: Sort::Number(1, u64::MAX), means: "Most assets to export." },
+    Field { name: "dryRun", sort: Sort::Switch, means: "Counts, and opens no run." },
+];
+
+/// Fields of the query of a list.
+const LIST_FIELDS: &[Field] = &[
+    Field { name: "target", sort: Sort::Text, means: "Name of the target. Default: all." },
+    Field { name: "limit", sort: Sort::Number(1, LIST_MAX), means: "Most runs. Default: 20." },
+];
+
+const RUN_ID: Parameter = Parameter { name: "runId", place: "path", means: "Id of the run." };
+
+const ACCEPTED: Answer = Answer {
+    status: 202,
+    means: "The run, and where to look at it.",
+    content: &[(JSON, Some(schema::<Accepted>))],
+    headers: &[("location", "Where to look at the run: an absolute path.")],
+};
+
+/// What the function does, for `openapi.json`.
+pub const OPERATIONS: &[Operation] = &[
+    Operation {
+        function: "Exports",
+        id: "listExports",
+        method: GET,
+        path: "exports",
+        does: "Lists runs, newest first.",
+        parameters: &[],
+        query: LIST_FIELDS,
+        body: None,
+        is_anonymous: false,
+        answers: &[Answer {
+            status: 200,
+            means: "The runs.",
+            content: &[(JSON, Some(schema::<List>))],
+            headers: &[],
+        }],
+        refusals: &[400, 500, 503],
+    },
+    Operation {
+        function: "Exports",
+        id: "startExport",
+        method: POST,
+        path: "exports",
+        does: "Opens a run, or joins the one in work for an equal request; or counts, with dryRun.",
+        parameters: &[Parameter {
+            name: "Idempotency-Key",
+            place: "header",
+            means: "The same key within 7 days gives the same run.",
+        }],
+        query: &[],
+        body: Some(MEMBERS),
+        is_anonymous: false,
+        answers: &[
+            Answer {
+                status: 200,
+                means: "What a dry run counted.",
+                content: &[(JSON, Some(schema::<CensusReport>))],
+                headers: &[],
+            },
+            ACCEPTED,
+        ],
+        refusals: &[400, 409, 411, 413, 500, 502, 503, 504],
+    },
+    Operation {
+        function: "Exports",
+        id: "getExport",
+        method: GET,
+        path: "exports/{runId}",
+        does: "The status document of a run, looked up in all targets.",
+        parameters: &[RUN_ID],
+        query: &[],
+        body: None,
+        is_anonymous: false,
+        answers: &[Answer {
+            status: 200,
+            means: "The run.",
+            content: &[(JSON, Some(schema::<RunDocument>))],
+            headers: &[],
+        }],
+        refusals: &[400, 404, 500, 503],
+    },
+    Operation {
+        function: "Exports",
+        id: "cancelExport",
+        method: DELETE,
+        path: "exports/{runId}",
+        does: "Cancels a run.",
+        parameters: &[RUN_ID],
+        query: &[],
+        body: None,
+        is_anonymous: false,
+        answers: &[ACCEPTED],
+        refusals: &[400, 404, 409, 500, 503],
+    },
 ];
 
 /// Runs, newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct List {
     value: Vec<RunDocument>,
 }
 
 /// A run that was opened, joined or cancelled, and where to look at it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Accepted<'a> {
-    run_id: &'a RunId,
+struct Accepted {
+    run_id: RunId,
     status: Status,
     /// Absolute path, without host and key.
-    status_url: &'a str,
+    status_url: String,
 }
 
-type Answer = Result<(HttpReply, Vec<Message>), Refusal>;
+type Answered = Result<(HttpReply, Vec<Message>), Refusal>;
 
 /// Runs the function.
 ///
 /// # Errors
 /// What the caller is told in place of an answer.
-pub async fn run(app: &App, request: &HttpRequest) -> Answer {
+pub async fn run(app: &App, request: &HttpRequest) -> Answered {
     let id = request.params.get("runId");
     match (request.method.as_str(), id) {
         (POST, None) => post(app, request).await,
         (POST, Some(_)) => Err(Refusal::bad_input("runId: a run that is opened has no id yet")),
         (DELETE, None) => Err(Refusal::bad_input("runId: name the run that is to be cancelled")),
-        (DELETE, Some(id)) => cancel(app, id).await,
+        (DELETE, Some(id)) => {
+            Fields::of_query(request, &[])?;
+            cancel(app, id).await
+        }
         (_, None) => list(app, request).await,
         (_, Some(id)) => {
+            Fields::of_query(request, &[])?;
             let (books, run) = find(app, id).await?;
             let run = runs::show(&books, &run.run_id).await?;
             Ok((HttpReply::json(&run), Vec::new()))
@@ -74,9 +182,9 @@ pub async fn run(app: &App, request: &HttpRequest) -> Answer {
     }
 }
 
-async fn list(app: &App, request: &HttpRequest) -> Answer {
-    let fields = Fields::of_query(request, &["target", "limit"])?;
-    let limit = fields.number("limit", 1..=LIST_MAX)?.unwrap_or(LIST_DEFAULT);
+async fn list(app: &App, request: &HttpRequest) -> Answered {
+    let fields = Fields::of_query(request, LIST_FIELDS)?;
+    let limit = fields.number("limit")?.unwrap_or(LIST_DEFAULT);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let target = fields.text("target")?;
     let all = match target {
@@ -92,7 +200,7 @@ async fn list(app: &App, request: &HttpRequest) -> Answer {
     Ok((HttpReply::json(&List { value: found }), Vec::new()))
 }
 
-async fn cancel(app: &App, id: &str) -> Answer {
+async fn cancel(app: &App, id: &str) -> Answered {
     let (books, run) = find(app, id).await?;
     let run = end::cancel(&books, &run.run_id).await?;
     match run.status {
@@ -106,7 +214,8 @@ async fn cancel(app: &App, id: &str) -> Answer {
     }
 }
 
-async fn post(app: &App, request: &HttpRequest) -> Answer {
+async fn post(app: &App, request: &HttpRequest) -> Answered {
+    Fields::of_query(request, &[])?;
     let fields = Fields::of_body(request, MEMBERS)?;
     let own = &app.settings()?.request;
     let books = books_of(app, fields.text("target")?)?;
@@ -163,13 +272,13 @@ fn asked(fields: &Fields, own: &Request) -> Result<Request, Refusal> {
     if fields.texts("columns")?.is_some_and(|columns| !columns.is_empty()) {
         return Err(Refusal::bad_input("columns: ndjson has none; leave them out"));
     }
-    if let Some(max_assets) = fields.number("maxAssets", 1..=u64::MAX)? {
+    if let Some(max_assets) = fields.number("maxAssets")? {
         request.max_assets = Some(max_assets);
     }
     Ok(request)
 }
 
-async fn dry_run(app: &App, asked: &Request) -> Answer {
+async fn dry_run(app: &App, asked: &Request) -> Answered {
     let census = async {
         let target = app.target().await?;
         plan::census(target.source(), asked).await
@@ -224,6 +333,7 @@ fn gone(id: &RunId) -> Refusal {
 /// `202`, and where to look.
 fn accepted(run: &RunDocument) -> HttpReply {
     let url = format!("/api/exports/{}", run.run_id);
-    let body = Accepted { run_id: &run.run_id, status: run.status, status_url: &url };
+    let (run_id, status) = (run.run_id.clone(), run.status);
+    let body = Accepted { run_id, status, status_url: url.clone() };
     HttpReply::json(&body).accepted().with("location", url)
 }

@@ -3,20 +3,60 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{App, TABLE};
+use super::openapi::{Answer, Operation, schema};
+use super::{App, GET, TABLE};
 use crate::host::app_root;
-use crate::host::http::{HttpReply, Refusal};
+use crate::host::http::{HttpReply, JSON, Refusal};
 
 /// How long an answer stands (contract, section 4).
 const STANDS_FOR: Duration = Duration::from_secs(60);
 
 /// Longest time that the store is waited for.
 const STORE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the function does, for `openapi.json`.
+pub const OPERATIONS: &[Operation] = &[Operation {
+    function: "Health",
+    id: "getHealth",
+    method: GET,
+    path: "health",
+    does: "Whether the app can do its work. Anybody may ask.",
+    parameters: &[],
+    query: &[],
+    body: None,
+    is_anonymous: true,
+    answers: &[
+        Answer {
+            status: 200,
+            means: "It can.",
+            content: &[(JSON, Some(schema::<Found>))],
+            headers: &[],
+        },
+        Answer {
+            status: 503,
+            means: "It cannot: problems names what is wrong. The log has the detail.",
+            content: &[(JSON, Some(schema::<Found>))],
+            headers: &[],
+        },
+    ],
+    refusals: &[],
+}];
+
+/// What was found.
+#[derive(Serialize, JsonSchema)]
+struct Found {
+    /// `ok` or `unhealthy`.
+    status: &'static str,
+    /// What is wrong: `settings`, `schedule`, `authorization` or `store`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<&'static str>,
+}
 
 /// The setting that says when the timer exports.
 pub const SCHEDULE: &str = "EXPORT_SCHEDULE";
@@ -37,10 +77,8 @@ pub async fn run(app: &App) -> HttpReply {
         }
     };
     match problems.is_empty() {
-        true => HttpReply::json(&json!({ "status": "ok" })),
-        false => {
-            HttpReply::json(&json!({ "status": "unhealthy", "problems": problems })).unavailable()
-        }
+        true => HttpReply::json(&Found { status: "ok", problems }),
+        false => HttpReply::json(&Found { status: "unhealthy", problems }).unavailable(),
     }
 }
 

@@ -13,6 +13,7 @@ mod exports;
 mod fields;
 mod health;
 mod maintenance;
+pub mod openapi;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -60,6 +61,11 @@ pub const TABLE: &[Function] = &[
     Function {
         name: "Health",
         trigger: Trigger::Http { route: "health", methods: &[GET] },
+        emits: false,
+    },
+    Function {
+        name: "OpenApi",
+        trigger: Trigger::Http { route: "openapi.json", methods: &[GET] },
         emits: false,
     },
 ];
@@ -225,6 +231,7 @@ impl Functions for App {
                 let (reply, messages) = exports::run(self, &request).await?;
                 Ok((reply, texts(&messages)))
             }
+            "OpenApi" => Ok((openapi::run(&request)?, Vec::new())),
             "Assets" => Ok((assets::run(self, &request).await?, Vec::new())),
             _ => Err(Refusal::of(&unknown(name))),
         }

@@ -250,9 +250,14 @@ impl Refusal {
         Self { status, code, message, retry_after: None, allow: None }
     }
 
-    /// `400`: the field `name` is not what it may be. `message` names it and says what is allowed.
+    /// `400`: a field is not what it may be. `message` names it and says what is allowed.
     pub fn bad_input(message: impl Into<String>) -> Self {
         Self::new(400, "bad_request", message)
+    }
+
+    /// Whether its message names the field `name`.
+    pub fn names(&self, name: &str) -> bool {
+        self.message.contains(name)
     }
 
     /// `404`.

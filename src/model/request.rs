@@ -1,12 +1,13 @@
 //! What a run is asked for.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::asset::AssetKind;
 use super::hash::sha256_hex;
 
 /// A kind of thing that is exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Dataset {
     /// The assets of the inventory.
@@ -23,7 +24,7 @@ impl Dataset {
 }
 
 /// How records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Format {
     /// One asset a line, as the service sent it.
@@ -40,7 +41,7 @@ impl Format {
 }
 
 /// How files are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Compression {
     /// Not at all.
@@ -69,7 +70,7 @@ impl Compression {
 
 /// What a run is asked for. Frozen when the run is opened; two requests are equal when all of
 /// this is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     /// What is exported.

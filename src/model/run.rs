@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hash::sha256;
@@ -10,9 +11,11 @@ use crate::clock::Timestamp;
 
 /// Id of a run: `20261122T060000Z-1a2b3c4d`, the start in UTC and a tail that tells runs of the
 /// same second apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
-pub struct RunId(String);
+pub struct RunId(#[schemars(regex(pattern = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$"))] String);
 
 impl RunId {
     /// The id of a run that starts at `at`, with a random or hashed `tail`.
@@ -54,7 +57,7 @@ impl fmt::Display for RunId {
 }
 
 /// What started a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Trigger {
     /// The schedule.
@@ -77,7 +80,7 @@ impl Trigger {
 }
 
 /// Where a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
     /// Opened, and not planned yet.
@@ -117,7 +120,7 @@ impl Status {
 }
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// Assets the service counted when the run was planned.
@@ -131,7 +134,7 @@ pub struct Progress {
 }
 
 /// Why a run failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunError {
     /// The kind of failure, a heading of `docs/operations.md`.
@@ -141,7 +144,7 @@ pub struct RunError {
 }
 
 /// `run.json`: the status document of a run (contract, section 6).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunDocument {
     /// Version of this document.
