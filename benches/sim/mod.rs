@@ -20,9 +20,14 @@ pub struct Sim {
 impl Sim {
     /// A simulator with so many assets of [`ASSET_BYTES`], which waits before every page.
     pub async fn start(assets: u64, latency_ms: u64) -> Self {
+        Self::start_with(assets, latency_ms, ASSET_BYTES).await
+    }
+
+    /// A simulator with so many assets of `asset_bytes` on average, which waits before every page.
+    pub async fn start_with(assets: u64, latency_ms: u64, asset_bytes: u64) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_easm-export"))
             .args(["simulate", "--assets", &assets.to_string()])
-            .args(["--asset-bytes", &ASSET_BYTES.to_string()])
+            .args(["--asset-bytes", &asset_bytes.to_string()])
             .args(["--latency-ms", &latency_ms.to_string()])
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -7,7 +7,7 @@ use crate::config::{Env, Settings, parse};
 use crate::error::Result;
 use crate::export::query::{self, Answered, Bounds, LIMIT_DEFAULT, LIMIT_MAX};
 use crate::export::slice::Slice;
-use crate::export::source::{Cut, Query};
+use crate::export::source::{Cut, Page, Query};
 use crate::export::stream::from_io;
 use crate::model::plan::Within;
 use crate::telemetry::Terminal;
@@ -55,7 +55,9 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
     let mut output = Output { to: std::io::stdout(), is_document: args.json, n_assets: 0 };
     let (_, slice) = Slice::endless();
     let bounds = Bounds { assets_max: limit, bytes_max: usize::MAX, page_size, slice };
-    let mut add = |asset: &[u8]| output.add(asset);
+    let mut add = |page: Page| {
+        page.assets.iter().try_for_each(|asset| output.add(&page.body[asset.span.clone()]))
+    };
     let read = query::read(target.source(), &query, args.mark, &bounds, &mut add);
     let Answered { next, total } = unless_interrupted(read).await?;
     if args.json {

@@ -40,8 +40,8 @@ pub struct Answered {
     pub total: Option<u64>,
 }
 
-/// Reads the assets that match `query`, from `mark` on, and gives each to `add`, which writes one JSON
-/// document. Stops early, with a cursor, where a bound is reached, and where the service stops answering
+/// Reads the assets that match `query`, from `mark` on, and gives `add` page by page, less what is more
+/// than was asked for. Stops early, with a cursor, where a bound is reached, and where the service stops answering
 /// after at least one page.
 ///
 /// # Errors
@@ -52,7 +52,7 @@ pub async fn read(
     query: &Query,
     mark: Option<String>,
     bounds: &Bounds,
-    add: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    add: &mut (dyn FnMut(Page) -> Result<()> + Send),
 ) -> Result<Answered> {
     let (mut n_left, mut bytes_left) = (bounds.assets_max, bounds.bytes_max);
     let (mut mark, mut total, mut page_size) = (mark, None, bounds.page_size);
@@ -63,7 +63,7 @@ pub async fn read(
         let size = page_size.min(u32::try_from(n_left).unwrap_or(u32::MAX));
         let read = bounds.slice.bound(source.page(query, mark.as_deref(), size)).await;
         let before = || Some(mark.clone().unwrap_or_else(|| FIRST.to_owned()));
-        let page = match read {
+        let mut page = match read {
             Some(Ok(page)) => page,
             // What came so far is worth more than nothing.
             Some(Err(err)) if err.kind().is_retryable() && !is_first => {
@@ -85,9 +85,9 @@ pub async fn read(
             }
         }
         let fits = usize::try_from(n_left).unwrap_or(usize::MAX);
-        for asset in page.assets.iter().take(fits) {
-            add(&page.body[asset.span.clone()])?;
-        }
+        page.assets.truncate(fits);
+        let next = page.next.take();
+        add(page)?;
         if n_assets > n_left {
             // A longer page than was asked for. Going on before it repeats some, and loses none.
             return Ok(Answered { next: before(), total });
@@ -95,7 +95,7 @@ pub async fn read(
         is_first = false;
         n_left -= n_assets;
         bytes_left = bytes_left.saturating_sub(n_bytes);
-        let Some(next) = page.next else { return Ok(Answered { next: None, total }) };
+        let Some(next) = next else { return Ok(Answered { next: None, total }) };
         if n_left == 0 || bytes_left == 0 {
             return Ok(Answered { next: Some(next), total });
         }
@@ -173,8 +173,9 @@ mod tests {
         let slice = Slice::of(Duration::from_secs(200));
         let bounds = Bounds { assets_max, bytes_max, page_size: 4, slice };
         let mut text = String::new();
-        let mut add = |asset: &[u8]| {
-            text += std::str::from_utf8(asset).expect("text");
+        let mut add = |page: Page| {
+            let spans = page.assets.iter().map(|asset| asset.span.clone());
+            text.extend(spans.map(|span| std::str::from_utf8(&page.body[span]).expect("text")));
             Ok(())
         };
         let answered = read(source, &query, mark.map(str::to_owned), &bounds, &mut add).await?;

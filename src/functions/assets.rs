@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -11,10 +12,11 @@ use super::openapi::{Answer, Operation, schema};
 use super::{App, GET, HTTP_TIME_MAX, POST};
 use crate::config::{Settings, parse};
 use crate::encode::csv::{COLUMNS_DEFAULT, COLUMNS_MAX, Csv};
+use crate::encode::ndjson;
 use crate::error::{Error, Kind, Result};
 use crate::export::query::{self, Answered, Bounds, LIMIT_DEFAULT, LIMIT_MAX};
 use crate::export::slice::Slice;
-use crate::export::source::{Cut, Query};
+use crate::export::source::{Cut, Page, Query};
 use crate::host::http::{HttpReply, HttpRequest, JSON, Refusal};
 use crate::model::plan::Within;
 
@@ -64,7 +66,7 @@ const FIELDS: &[Field] = &[
 const ANSWERS: &[Answer] = &[Answer {
     status: 200,
     means: "Assets. Where there is a cursor there may be more; without one this was the end.",
-    content: &[(JSON, Some(schema::<Page>)), (NDJSON, None), (CSV, None)],
+    content: &[(JSON, Some(schema::<AssetPage>)), (NDJSON, None), (CSV, None)],
     headers: &[(NEXT_MARK, "The cursor, for ndjson and csv.")],
 }];
 
@@ -108,7 +110,7 @@ const CSV: &str = "text/csv; charset=utf-8";
 #[derive(JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes what is written without it")]
-struct Page {
+struct AssetPage {
     /// The assets, as the service sent them.
     value: Vec<serde_json::Map<String, serde_json::Value>>,
     /// The cursor; `null` at the end.
@@ -176,7 +178,7 @@ pub async fn run(app: &App, request: &HttpRequest) -> Result<HttpReply, Refusal>
     let page_size = settings.page_size;
     let bounds = Bounds { assets_max: limit, bytes_max: BYTES_MAX, page_size, slice };
     let mut output = Output::new(format)?;
-    let mut add = |asset: &[u8]| output.add(asset);
+    let mut add = |page: Page| output.add(page);
     let answered = query::read(target.source(), &query, mark, &bounds, &mut add).await?;
     output.end(answered)
 }
@@ -204,7 +206,11 @@ fn asked(fields: &Fields, settings: &Settings) -> Result<Asked, Refusal> {
     Ok(Asked {
         query: Query { filter, cut: Cut::AnyOf(kinds), within: Within::default() },
         limit: fields.number("limit")?.unwrap_or(LIMIT_DEFAULT),
-        mark: fields.text("mark")?.filter(|mark| !mark.is_empty()).map(str::to_owned),
+        // A plus that was not escaped arrives as a space, which no cursor has.
+        mark: fields
+            .text("mark")?
+            .filter(|mark| !mark.is_empty())
+            .map(|mark| mark.replace(' ', "+")),
         format,
     })
 }
@@ -230,54 +236,62 @@ fn columns_of(text: &str) -> Result<Vec<String>, Refusal> {
     }
 }
 
-/// The answer, as it grows.
+/// The answer, as it grows: the service's own bytes, where they fit in as they are.
 enum Output {
-    Json { text: Vec<u8> },
-    Ndjson { text: Vec<u8> },
+    Json { pieces: Vec<Bytes> },
+    Ndjson { pieces: Vec<Bytes> },
     Csv(Box<Csv>),
 }
 
 impl Output {
     fn new(format: Format) -> Result<Self> {
         Ok(match format {
-            Format::Json => Self::Json { text: b"{\"value\":[".to_vec() },
-            Format::Ndjson => Self::Ndjson { text: Vec::new() },
+            Format::Json => Self::Json { pieces: Vec::new() },
+            Format::Ndjson => Self::Ndjson { pieces: Vec::new() },
             Format::Csv(columns) => Self::Csv(Box::new(Csv::new(columns)?)),
         })
     }
 
-    fn add(&mut self, asset: &[u8]) -> Result<()> {
+    fn add(&mut self, page: Page) -> Result<()> {
+        let Page { mut body, assets, .. } = page;
+        let (Some(first), Some(last)) = (assets.first(), assets.last()) else { return Ok(()) };
         match self {
-            Self::Json { text } => {
-                if !text.ends_with(b"[") {
-                    text.push(b',');
-                }
-                text.extend_from_slice(asset);
+            Self::Json { pieces } => {
+                // They are elements of one array, with commas between them and no white space.
+                let span = first.span.start..last.span.end;
+                let start = if pieces.is_empty() { JSON_START } else { b"," };
+                pieces.push(Bytes::from_static(start));
+                pieces.push(Bytes::from_owner(body).slice(span));
             }
-            Self::Ndjson { text } => {
-                text.extend_from_slice(asset);
-                text.push(b'\n');
+            Self::Ndjson { pieces } => {
+                let spans: Vec<_> = assets.into_iter().map(|asset| asset.span).collect();
+                let lines = ndjson::to_lines(&mut body, &spans);
+                pieces.push(Bytes::from_owner(body).slice(lines));
             }
-            Self::Csv(csv) => csv.add(asset)?,
+            Self::Csv(csv) => {
+                assets.iter().try_for_each(|asset| csv.add(&body[asset.span.clone()]))?;
+            }
         }
         Ok(())
     }
 
     fn end(self, answered: Answered) -> Result<HttpReply, Refusal> {
         let Answered { next, total } = answered;
-        let (content_type, body) = match self {
-            Self::Json { mut text } => {
+        let (content_type, pieces) = match self {
+            Self::Json { mut pieces } => {
+                if pieces.is_empty() {
+                    pieces.push(Bytes::from_static(JSON_START));
+                }
                 let next = serde_json::Value::from(next);
                 let total = serde_json::Value::from(total);
-                text.extend_from_slice(
-                    format!("],\"nextMark\":{next},\"totalElements\":{total}}}").as_bytes(),
-                );
-                return Ok(HttpReply::ok(JSON, text));
+                let end = format!("],\"nextMark\":{next},\"totalElements\":{total}}}");
+                pieces.push(end.into());
+                return Ok(HttpReply::of_pieces(JSON, pieces));
             }
-            Self::Ndjson { text } => (NDJSON, text),
-            Self::Csv(csv) => (CSV, csv.end()?),
+            Self::Ndjson { pieces } => (NDJSON, pieces),
+            Self::Csv(csv) => (CSV, vec![csv.end()?.into()]),
         };
-        let reply = HttpReply::ok(content_type, body);
+        let reply = HttpReply::of_pieces(content_type, pieces);
         match next {
             None => Ok(reply),
             // Left out, it would be taken for the end.
@@ -290,3 +304,6 @@ impl Output {
         }
     }
 }
+
+/// What stands in front of the first asset.
+const JSON_START: &[u8] = b"{\"value\":[";

@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 
 use super::{ROUTE_PREFIX, body};
 use crate::error::{Error, Kind};
@@ -192,20 +193,21 @@ pub struct HttpReply {
     pub(super) status: u16,
     /// Names in lower case.
     pub(super) headers: Vec<(&'static str, String)>,
-    /// The body, UTF-8.
-    pub(super) body: Vec<u8>,
+    /// The body, UTF-8, in pieces: an answer of many pages is not copied together.
+    pub(super) body: Vec<Bytes>,
 }
 
 impl HttpReply {
-    /// An answer `200` with a body of `content_type`.
-    pub fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
+    /// An answer `200` with a body of `content_type`, in pieces, together UTF-8.
+    pub fn of_pieces(content_type: &'static str, body: Vec<Bytes>) -> Self {
         Self { status: 200, headers: vec![("content-type", content_type.to_owned())], body }
     }
 
     /// An answer `200` with `json`.
     pub fn json(json: &impl serde::Serialize) -> Self {
         // What is written here has no maps with keys that JSON cannot have.
-        Self::ok(JSON, serde_json::to_vec(json).unwrap_or_else(|_| b"{}".to_vec()))
+        let text = serde_json::to_vec(json).unwrap_or_else(|_| b"{}".to_vec());
+        Self::of_pieces(JSON, vec![text.into()])
     }
 
     /// The same answer with the status `202`.

@@ -5,10 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use axum::body::Body;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
 use serde::Serialize;
 use serde_json::json;
 
@@ -38,12 +42,13 @@ pub fn default_failed() -> Response {
 /// The answer to an HTTP request in default mode, as the output of the invocation `id`.
 pub fn default_http(answered: Result<(HttpReply, Vec<String>), Refusal>, id: &str) -> Response {
     let (reply, work) = answered.unwrap_or_else(|refusal| (refused(&refusal, id), Vec::new()));
+    let body = reply.body.concat();
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
     let res = HttpOutput {
         status_code: reply.status,
         headers: headers.chain([(REQUEST_ID, id)]).collect(),
         // Records of the service are UTF-8, since they were read as JSON.
-        body: String::from_utf8_lossy(&reply.body),
+        body: String::from_utf8_lossy(&body),
     };
     let work = (!work.is_empty()).then_some(work);
     object(StatusCode::OK, &Invocation { outputs: HttpOutputs { res, work } })
@@ -53,8 +58,11 @@ pub fn default_http(answered: Result<(HttpReply, Vec<String>), Refusal>, id: &st
 pub fn forwarded(answered: Result<HttpReply, Refusal>, id: &str) -> Response {
     let reply = answered.unwrap_or_else(|refusal| refused(&refusal, id));
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = Response::new(Body::from(reply.body));
+    let n_bytes: usize = reply.body.iter().map(Bytes::len).sum();
+    let pieces = reply.body.into_iter().map(Ok::<_, Infallible>);
+    let mut response = Response::new(Body::from_stream(stream::iter(pieces)));
     *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_LENGTH, n_bytes.into());
     let id = (REQUEST_ID, id.to_owned());
     for (name, value) in reply.headers.into_iter().chain([id]) {
         // What no header may hold is left out: a filter's text, say, in a cursor.
@@ -75,7 +83,7 @@ fn refused(refusal: &Refusal, id: &str) -> HttpReply {
     }
     headers.extend(allow.clone().map(|allow| ("allow", allow)));
     let status = if (400..600).contains(status) { *status } else { 500 };
-    HttpReply { status, headers, body: body.to_string().into_bytes() }
+    HttpReply { status, headers, body: vec![body.to_string().into()] }
 }
 
 /// What an invocation of an HTTP function gives back. Members are named after the bindings.
@@ -132,7 +140,7 @@ mod tests {
             default_done(Some(Vec::new())),
             default_done(Some(vec!["{}".to_owned()])),
             default_failed(),
-            default_http(Ok((HttpReply::ok("text/csv", Vec::new()), Vec::new())), "1"),
+            default_http(Ok((HttpReply::of_pieces("text/csv", Vec::new()), Vec::new())), "1"),
             default_http(Ok((HttpReply::json(&Value::Null).accepted(), vec![String::new()])), "1"),
             default_http(Err(refusal()), "1"),
         ];
