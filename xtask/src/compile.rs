@@ -13,7 +13,7 @@ use crate::{Failure, Result};
 /// not build.
 pub fn release(root: &Path, target: &str) -> Result<PathBuf> {
     check_installed(target)?;
-    let target_dir = var_or("CARGO_TARGET_DIR", root.join("target"));
+    let target_dir = root.join(var_or("CARGO_TARGET_DIR", "target"));
     let status = Command::new(var_or("CARGO", "cargo"))
         .current_dir(root)
         .args([
@@ -40,7 +40,7 @@ pub fn release(root: &Path, target: &str) -> Result<PathBuf> {
             "the binary for {target} did not build; see above, and docs/functions.md for what it needs"
         )));
     }
-    Ok(PathBuf::from(target_dir).join(target).join("release/easm-export"))
+    Ok(target_dir.join(target).join("release/easm-export"))
 }
 
 fn check_installed(target: &str) -> Result<()> {

@@ -28,6 +28,9 @@ const LOCAL_SETTINGS: &str = "local.settings.json";
 /// Largest zip: 12 MB. Every new instance loads it before it can work.
 const ZIP_BYTES_MAX: usize = 12_000_000;
 
+/// Largest file that is read: a binary whose zip is still small enough is far smaller.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
 /// A file of the package.
 struct Entry {
     bytes: Vec<u8>,
@@ -227,6 +230,13 @@ fn set_mode(_: &Path, _: u32) -> std::io::Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
+    let data = fs::metadata(path).map_err(|err| cannot("read", path, &err))?;
+    if !data.is_file() || data.len() > FILE_BYTES_MAX {
+        return Err(Failure::Failed(format!(
+            "{} is no file of at most {FILE_BYTES_MAX} bytes; name the one that is meant",
+            path.display()
+        )));
+    }
     fs::read(path).map_err(|err| cannot("read", path, &err))
 }
 

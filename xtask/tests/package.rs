@@ -254,6 +254,7 @@ fn what_cannot_run_on_a_host_is_refused() {
         assert!(stderr.contains(want) && stderr.lines().count() == 1, "{args:?}: {stderr}");
     };
     check(&["--binary", "script"], 1, "script is not a 64-bit Linux program; package one");
+    check(&["--binary", "/dev/zero"], 1, "/dev/zero is no file of at most");
     check(&["--binary", "missing"], 1, "read missing: entity not found");
     let arm = ["--binary", "stand-in", "--target", "aarch64-unknown-linux-gnu"];
     check(&arm, 1, "is made for another processor");
