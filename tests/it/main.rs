@@ -12,6 +12,7 @@ mod export;
 mod identity;
 mod kills;
 mod logs;
+mod package;
 mod proxy;
 mod retry;
 mod sign_in;
