@@ -179,14 +179,18 @@ pub const GROUPS: &[Group] = &[
     },
     Group {
         title: "Logs",
-        text: "Logs go to stderr. No secret is in them at any level.",
+        text: "Logs go to stderr; under the Functions host to stdout, one JSON object a line with invocation, function and run. No secret is in them at any level.",
         settings: &[
             used(
                 "EASM_LOG",
                 "",
                 "A tracing filter such as `debug` or `easm_export=trace`. If it is not set: `info`, and of libraries only warnings.",
             ),
-            used("EASM_LOG_FORMAT", "text", "`text` or `json`."),
+            used(
+                "EASM_LOG_FORMAT",
+                "",
+                "`text` or `json`. If it is not set: `json` under the host, `text` on a terminal.",
+            ),
         ],
     },
 ];
