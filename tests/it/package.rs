@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use easm_export::config::reference::{self, GROUPS, Setting};
+use easm_export::functions::{TABLE, openapi};
+use easm_export::host::{Function, Trigger, binding};
 use serde_json::{Value, json};
 
 use crate::support::{bare_command, finish};
@@ -136,6 +138,55 @@ fn http_functions_have_the_routes_of_the_contract_and_all_but_health_demand_a_ke
     check("Assets", "assets", json!(["get", "post"]), "function");
     check("OpenApi", "openapi.json", json!(["get"]), "function");
     check("Health", "health", json!(["get"]), "anonymous");
+}
+
+/// What the program answers to is what the host is told, and what `openapi.json` says.
+#[test]
+fn folders_table_and_description_are_of_the_same_functions() {
+    let mut described: BTreeSet<(String, String)> = BTreeSet::new();
+    let document = openapi::document();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let methods = methods.as_object().unwrap().keys();
+        described.extend(methods.map(|method| (path.clone(), method.clone())));
+    }
+    let names: Vec<&str> = TABLE.iter().map(|function| function.name).collect();
+    assert_eq!(names.len(), FUNCTIONS.len());
+    for Function { name, trigger, emits } in TABLE {
+        let bindings = bindings(name);
+        let of_type = |wanted: &str| bindings.iter().find(|binding| binding["type"] == wanted);
+        let emitted = of_type("queue").map(|binding| binding["name"].clone());
+        assert_eq!(emitted, emits.then(|| json!(binding::WORK)), "{name}");
+        let (wanted_type, wanted_name) = match trigger {
+            Trigger::Timer => ("timerTrigger", binding::TIMER),
+            Trigger::Queue => ("queueTrigger", binding::MESSAGE),
+            Trigger::Http { .. } => ("httpTrigger", binding::REQUEST),
+        };
+        let found = of_type(wanted_type).expect(name);
+        assert_eq!(found["name"], wanted_name, "{name}");
+        let Trigger::Http { route, methods } = trigger else { continue };
+        assert_eq!(of_type("http").expect(name)["name"], binding::RESPONSE);
+        assert_eq!(found["route"], *route, "{name}");
+        let lower: Vec<String> = methods.iter().map(|method| method.to_lowercase()).collect();
+        assert_eq!(found["methods"], json!(lower), "{name}");
+        let (with, without) = match route.split_once("/{") {
+            Some((short, _)) => (route.replace("?}", "}"), Some(short)),
+            None => ((*route).to_owned(), None),
+        };
+        for method in lower {
+            let mut paths = [Some(with.as_str()), without].into_iter().flatten();
+            let is_described =
+                paths.any(|path| described.contains(&(format!("/{path}"), method.clone())));
+            assert!(is_described, "{method} {route}");
+        }
+    }
+    let known: BTreeSet<&str> = openapi::operations().map(|operation| operation.function).collect();
+    assert!(known.iter().all(|name| names.contains(name)), "{known:?}");
+    assert_eq!(described.len(), openapi::operations().count());
+    // Who may call without a key is said once by the host and once by the description.
+    for operation in openapi::operations() {
+        let level = if operation.is_anonymous { "anonymous" } else { "function" };
+        assert_eq!(bindings(operation.function)[0]["authLevel"], level, "{}", operation.id);
+    }
 }
 
 #[test]
