@@ -15,6 +15,7 @@ pub mod export;
 pub mod json;
 pub mod model;
 pub mod net;
+pub mod schedule;
 pub mod secret;
 #[cfg(feature = "sim")]
 pub mod sim;

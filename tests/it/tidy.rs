@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("secret", &[]),
     ("clock", &[]),
+    ("schedule", &["clock", "error"]),
     ("buffer", &[]),
     ("json", &[]),
     ("model", &["clock"]),
