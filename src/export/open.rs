@@ -56,6 +56,18 @@ impl Opening {
         Self { run_id, request, trigger, slot: None, started_at: at, publishes }
     }
 
+    /// The run of `target` for `slot`, which starts `at`: later than the slot if that was missed.
+    pub fn for_slot(
+        target: &str,
+        request: Request,
+        slot: Timestamp,
+        at: Timestamp,
+        publishes: bool,
+    ) -> Self {
+        let (run_id, trigger) = (RunId::of_slot(target, slot), Trigger::Timer);
+        Self { run_id, request, trigger, slot: Some(slot), started_at: at, publishes }
+    }
+
     fn active(&self) -> Active {
         Active {
             schema_version: SCHEMA_VERSION,

@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("net", &["buffer", "clock", "error", "secret"]),
     ("store", &["buffer", "clock", "error", "model", "net", "secret"]),
     ("config", &["error", "model", "net", "secret"]),
-    ("export", &["buffer", "clock", "encode", "error", "model", "secret", "store"]),
+    ("export", &["buffer", "clock", "encode", "error", "model", "schedule", "secret", "store"]),
     ("azure", &["clock", "config", "error", "export", "json", "model", "net", "secret"]),
     ("sim", &[]),
     ("app", &["azure", "clock", "config", "error", "export", "model", "net", "store"]),
