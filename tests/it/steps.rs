@@ -4,6 +4,7 @@
 mod ends;
 mod moods;
 mod opening;
+mod slots;
 mod work;
 
 use std::sync::atomic::{AtomicU64, Ordering};
