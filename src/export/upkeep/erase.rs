@@ -77,14 +77,18 @@ pub(super) async fn run(
         return Ok(Erased::Kept);
     }
     let erased = files(books, id, limits).await?;
-    let is_young = |at: Timestamp| books.now().since(at) < RECORD_LIFE;
-    let stays = run.slot.is_some_and(|slot| survey.is_newest_slot(slot))
-        || run.finished_at.is_some_and(is_young);
+    let is_young = books.now().since(ended_at(&run)) < RECORD_LIFE;
+    let stays = run.slot.is_some_and(|slot| survey.is_newest_slot(slot)) || is_young;
     match erased {
         Erased::Begun => Ok(Erased::Begun),
         erased if stays => Ok(erased),
         _ => forget(books, id).await,
     }
+}
+
+/// When `run` ended, or was last saved.
+fn ended_at(run: &RunDocument) -> Timestamp {
+    run.finished_at.unwrap_or(run.updated_at)
 }
 
 /// Marks `run`, if it is old enough and nobody wants it. Whether it is marked then.
@@ -97,7 +101,7 @@ async fn begin(books: &Books, retention: Retention, run: &RunDocument) -> Result
         return Ok(false);
     }
     let limit = if is_complete { retention.complete() } else { Some(retention.leftover()) };
-    let age = now.since(run.finished_at.unwrap_or(run.updated_at));
+    let age = now.since(ended_at(run));
     let is_quiet = now.since(run.updated_at) >= QUIET;
     if limit.is_none_or(|limit| age < limit) || !is_quiet {
         return Ok(false);
@@ -111,7 +115,7 @@ async fn begin(books: &Books, retention: Retention, run: &RunDocument) -> Result
         }
         if is_new && !present.status.is_ended() {
             present.status = Status::Failed;
-            present.finished_at = Some(now);
+            present.finished_at = Some(present.updated_at);
             present.error = Some(RunError {
                 code: Kind::Deadline.facts().code.to_owned(),
                 message: "it was neither ended nor in work".to_owned(),
