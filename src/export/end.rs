@@ -165,9 +165,11 @@ pub(super) async fn claim_for_publishing(books: &Books, id: &RunId) -> Result<()
         run.publishes = run.publishes || run.deleted_at.is_none();
         run.deleted_at.is_none()
     });
-    match noted.await?.deleted_at {
-        Some(_) => Err(unknown(books, id)),
-        None => Ok(()),
+    match noted.await {
+        Ok(run) if run.deleted_at.is_none() => Ok(()),
+        Err(err) if books.run(id).await?.is_some() => Err(err),
+        // Deleted, or about to be.
+        _ => Err(unknown(books, id)),
     }
 }
 

@@ -124,25 +124,49 @@ impl Place {
     }
 }
 
-/// Fulfils `wish` before effect `at` of retention, dying at effect `dies_at` of its own. Gives whether it
-/// worked, and whether either had effects left to be met.
-async fn meet(wish: Wish, at: usize, dies_at: usize) -> (bool, bool, bool) {
-    let case = format!("{wish:?} before effect {at}, dying at {dies_at}");
+/// Who is interrupted by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupted {
+    Retention,
+    Wish,
+}
+
+/// Has one side interrupt the other before its effect `at`, and the one that interrupts die at its effect
+/// `dies_at`. Gives whether the wish was fulfilled, whether they met, and whether one of them died.
+async fn meet(
+    interrupted: Interrupted,
+    wish: Wish,
+    at: usize,
+    dies_at: usize,
+) -> (bool, bool, bool) {
+    let case = format!("{wish:?}: {interrupted:?} before effect {at} by one dying at {dies_at}");
     let (place, id) = Place::with_old_run(wish).await;
     let inner = Arc::clone(&place.world.store);
-    let theirs = Arc::new(Rig::dying_at(&inner, dies_at));
-    let wisher = place.through(&theirs);
+    let dying = Arc::new(Rig::dying_at(&inner, dies_at));
+    let other = place.through(&dying);
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let wished = id.clone();
     let interlude = async move {
-        let done = wisher.fulfil(wish, &wished).await;
+        let done = match interrupted {
+            Interrupted::Retention => other.fulfil(wish, &wished).await,
+            Interrupted::Wish => other.retain().await,
+        };
         sender.send(done).await.unwrap();
     };
     let ours = Arc::new(Rig::interrupted(&inner, at, interlude));
-    place.through(&ours).retain().await.unwrap();
-    let Ok(done) = receiver.try_recv() else { return (false, false, false) };
+    let place_of_ours = place.through(&ours);
+    let done = match interrupted {
+        Interrupted::Retention => place_of_ours.retain().await,
+        Interrupted::Wish => place_of_ours.fulfil(wish, &id).await,
+    };
+    let Ok(of_other) = receiver.try_recv() else { return (false, false, false) };
+    let (retained, done) = match interrupted {
+        Interrupted::Retention => (done, of_other),
+        Interrupted::Wish => (of_other, done),
+    };
+    let is_dead = dying.n_effects() >= dies_at;
+    assert!(retained.is_ok() || is_dead, "{case}: {retained:?}");
     assert_eq!(*ours.broken.lock().unwrap(), [""; 0], "{case}");
-    let is_dead = theirs.n_effects() >= dies_at;
     let is_done = done.is_ok();
     if let Err(err) = &done
         && !is_dead
@@ -174,27 +198,35 @@ async fn meet(wish: Wish, at: usize, dies_at: usize) -> (bool, bool, bool) {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_wants_a_run_that_is_deleted_gets_all_of_it_or_is_told_that_it_is_gone() {
-    for wish in [Wish::Resume, Wish::Commit, Wish::Publish] {
-        let (mut n_had, mut n_refused) = (0, 0);
-        for at in 0..EFFECTS_MAX {
-            let mut was_met = false;
-            for dies_at in 0..=EFFECTS_MAX {
-                // First those who do not die.
-                let dies_at = dies_at.checked_sub(1).unwrap_or(usize::MAX);
-                let (is_had, is_met, is_dead) = meet(wish, at, dies_at).await;
-                was_met |= is_met;
-                n_had += u32::from(is_had);
-                n_refused += u32::from(is_met && !is_had && !is_dead);
-                if dies_at != usize::MAX && !is_dead {
-                    break;
-                }
-            }
-            if !was_met {
+    for interrupted in [Interrupted::Retention, Interrupted::Wish] {
+        for wish in [Wish::Resume, Wish::Commit, Wish::Publish] {
+            let (n_had, n_refused) = meet_everywhere(interrupted, wish).await;
+            let case = format!("{wish:?}: {interrupted:?} is interrupted");
+            assert!(n_had > 0 && n_refused > 0, "{case}: had {n_had}, refused {n_refused}");
+        }
+    }
+}
+
+/// How often the wish was fulfilled, and how often refused.
+async fn meet_everywhere(interrupted: Interrupted, wish: Wish) -> (u32, u32) {
+    let (mut n_had, mut n_refused) = (0, 0);
+    for at in 0..EFFECTS_MAX {
+        let mut was_met = false;
+        // First without dying.
+        for dies_at in std::iter::once(usize::MAX).chain(0..EFFECTS_MAX) {
+            let (is_had, is_met, is_dead) = meet(interrupted, wish, at, dies_at).await;
+            was_met |= is_met;
+            n_had += u32::from(is_had);
+            n_refused += u32::from(is_met && !is_had && !is_dead);
+            if dies_at != usize::MAX && !is_dead {
                 break;
             }
         }
-        assert!(n_had > 0 && n_refused > 0, "{wish:?}: had {n_had}, refused {n_refused}");
+        if !was_met {
+            break;
+        }
     }
+    (n_had, n_refused)
 }
 
 #[tokio::test(start_paused = true)]
