@@ -1,6 +1,6 @@
 //! Deletes one run, in an order in which nothing half deleted can be read, resumed or committed.
 //!
-//! `marked in run.json -> in work? in latest.json? -> plan -> checkpoints -> manifest -> parts -> the rest -> run.json`
+//! `marked in run.json -> in latest.json? -> plan -> checkpoints -> manifest -> parts -> the rest -> run.json`
 //!
 //! | Killed behind | Whoever comes then |
 //! | --- | --- |
@@ -24,7 +24,6 @@ use crate::error::{Kind, Result};
 use crate::export::books::Books;
 use crate::export::end::finish;
 use crate::export::open::KEY_LIFE;
-use crate::model::active::Active;
 use crate::model::manifest::Latest;
 use crate::model::request::Dataset;
 use crate::model::run::{RunDocument, RunError, RunId, Status};
@@ -126,12 +125,10 @@ async fn begin(books: &Books, retention: Retention, run: &RunDocument) -> Result
     if noted.await?.deleted_at != Some(now) {
         return Ok(false);
     }
-    // Whoever wants it from now on finds the mark. Whoever was before is looked for once more.
-    let active = books.read::<Active>(&books.layout.active(&run.request)).await?;
+    // Whoever wants it from now on finds the mark. Whoever was about to have `latest.json` name it, for
+    // the first time since its end, is looked for once more.
     let latest = books.read::<Latest>(&books.layout.latest()).await?;
-    let is_wanted = active.is_some_and(|(active, _)| active.run_id == *id)
-        || latest.is_some_and(|(latest, _)| latest.run_id == *id);
-    if is_wanted {
+    if latest.is_some_and(|(latest, _)| latest.run_id == *id) {
         books.note(id, |run| run.deleted_at.take().is_some()).await?;
         return Ok(false);
     }
@@ -203,5 +200,54 @@ async fn forget(books: &Books, id: &RunId) -> Result<Erased> {
             Ok(Erased::Gone)
         }
         _ => Ok(Erased::Kept),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::folder::FolderStore;
+
+    #[tokio::test]
+    async fn a_run_too_large_for_one_call_goes_over_several_and_its_manifest_before_its_parts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(FolderStore::new(folder.path()));
+        let books = Books::new(store, Arc::new(SystemClock), "contoso");
+        let id = RunId::parse("20261122T060000Z-1a2b3c4d").expect("an id");
+        let layout = &books.layout;
+        let parts: Vec<String> = (0..7)
+            .map(|n| format!("{}kind=host/part-0-1-{n}", layout.parts(&id, Dataset::Assets)))
+            .collect();
+        let documents = [
+            layout.run(&id),
+            layout.plan(&id),
+            layout.cancel(&id),
+            layout.manifest(&id),
+            layout.checkpoint(&id, 0),
+            layout.checkpoint(&id, 1),
+        ];
+        for path in parts.iter().chain(&documents) {
+            books.store.create(path, "{}".into()).await.expect("a file");
+        }
+        let mut n_calls = 0;
+        loop {
+            n_calls += 1;
+            let mut limits = Limits { files: 2 };
+            let erased = files(&books, &id, &mut limits).await.expect("a store that works");
+            let left = books.store.list("contoso/").await.expect("a list");
+            assert!(left.contains(&layout.run(&id)), "it is not deleted here");
+            let n_parts = parts.iter().filter(|part| left.contains(part)).count();
+            assert!(!left.contains(&layout.manifest(&id)) || n_parts == parts.len(), "{left:?}");
+            assert!(!left.contains(&layout.plan(&id)), "it goes first");
+            match erased {
+                Erased::Begun => assert_eq!(limits.files, 0, "no sooner than that"),
+                Erased::Gone | Erased::Kept => break,
+            }
+        }
+        // Twelve files, two a call; that nothing is left the last call may see only by the next.
+        assert_eq!(n_calls, 6);
     }
 }

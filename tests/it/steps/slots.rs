@@ -6,6 +6,7 @@ use easm_export::model::upkeep::ScheduleNote;
 use easm_export::schedule::Schedule;
 use easm_export::store;
 
+use super::rig::Rig;
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -47,6 +48,27 @@ async fn a_slot_is_missed_when_it_is_a_quarter_of_an_hour_old_and_has_no_run() {
     assert_eq!(place.missed("0 0 6 * * *").await, None, "whatever became of it");
     let started_at = place.run(&id).await.started_at;
     assert_eq!(started_at.to_string(), "2026-11-22T06:15:00Z", "it starts when it is opened");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_missed_nothing_costs_two_requests() {
+    let mut place = Place::new(15);
+    let rig = Arc::new(Rig::new(&place.world.store));
+    place.world.store = Arc::clone(&rig) as _;
+    place.books = place.world.books(&place.job);
+    let slot = place.missed("0 0 5 * * *").await.unwrap();
+    place.open_slot(&slot).await;
+    for (minutes, want) in [(0, 2), (5, 2), (22 * 60, 2)] {
+        tokio::time::sleep(minutes * MINUTE).await;
+        let n_before = rig.n_requests();
+        assert_eq!(place.missed("0 0 5 * * *").await, None);
+        assert_eq!(rig.n_requests() - n_before, want, "after {minutes} minutes");
+    }
+    // A new one that is not old enough is not looked for.
+    tokio::time::sleep(60 * MINUTE).await;
+    let n_before = rig.n_requests();
+    assert_eq!(place.missed("0 0 5 * * *").await, None);
+    assert_eq!(rig.n_requests() - n_before, 1);
 }
 
 #[tokio::test(start_paused = true)]
