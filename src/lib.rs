@@ -17,6 +17,7 @@ pub mod host;
 pub mod json;
 pub mod model;
 pub mod net;
+pub mod schedule;
 pub mod secret;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -134,14 +134,15 @@ impl Books {
     pub(super) async fn open_run(&self, active: &Active) -> Result<RunDocument> {
         let run = match self.run(&active.run_id).await? {
             Some(run) => run,
+            None if active.resumes > 0 => self.create_run(self.gone(active)).await?,
             None => self.create_run(self.document(active, Status::Queued)).await?,
         };
-        if run.resumes >= active.resumes {
+        if run.resumes >= active.resumes || run.deleted_at.is_some() {
             return Ok(run);
         }
         let is_planned = self.plan(&run.run_id).await?.is_some();
         let noted = self.note(&run.run_id, |run| {
-            if run.resumes >= active.resumes {
+            if run.resumes >= active.resumes || run.deleted_at.is_some() {
                 return false;
             }
             run.resumes = active.resumes;
@@ -159,6 +160,18 @@ impl Books {
             true
         });
         noted.await
+    }
+
+    /// The status document of a run that retention had deleted when somebody resumed it. Made as a new
+    /// one it would begin again, and write parts under names that meant something else. It is deleted
+    /// anew.
+    fn gone(&self, active: &Active) -> RunDocument {
+        let now = self.now();
+        RunDocument {
+            finished_at: Some(now),
+            deleted_at: Some(now),
+            ..self.document(active, Status::Failed)
+        }
     }
 
     /// The status document that a run begins with.
@@ -185,6 +198,7 @@ impl Books {
             requeues: 0,
             resumed_at: None,
             resumes: active.resumes,
+            deleted_at: None,
         }
     }
 

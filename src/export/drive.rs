@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::books::Books;
 use super::care::{Eagerness, look_after};
-use super::end::{fail, finish, settle, unknown};
+use super::end::{claim_for_publishing, fail, finish, settle, unknown};
 use super::open::{Opened, Opening, busy, open};
 use super::slice::Slice;
 use super::step::{After, Message, PAUSE_FIRST, PAUSE_MAX, deadline, step};
@@ -87,6 +87,9 @@ pub async fn resume(books: &Books, id: &RunId) -> Result<()> {
     let refuse = |kind, reason: String, advice: &'static str| {
         Err(Error::new(kind, OPERATION).because(reason).with("run", id).advise(advice))
     };
+    if run.deleted_at.is_some() {
+        return Err(deleted(id));
+    }
     // Whether it was cancelled or completed may not stand in its run.json yet.
     let run =
         if run.status == Status::Failed { run } else { settle(books, id).await?.unwrap_or(run) };
@@ -137,20 +140,32 @@ pub async fn resume(books: &Books, id: &RunId) -> Result<()> {
             Err(err) if err.kind() == Kind::Conflict => {}
             placed => {
                 placed?;
-                return books.open_run(&active).await.map(drop);
+                let run = books.open_run(&active).await?;
+                if run.deleted_at.is_none() {
+                    return Ok(());
+                }
+                // Retention was first, at this very moment.
+                finish(books, id).await?;
+                return Err(deleted(id));
             }
         }
     }
     Err(busy(OPERATION))
 }
 
+fn deleted(id: &RunId) -> Error {
+    Error::new(Kind::NotFound, "resume a run")
+        .because("it is older than EASM_RETENTION_DAYS keeps it, or than 14 days, and was deleted")
+        .with("run", id)
+        .advise("export again")
+}
+
 /// Has `latest.json` name the run `id` when it is complete, whatever it was asked for.
 ///
 /// # Errors
-/// What the store failed with.
+/// [`Kind::NotFound`] if retention deletes it, and what the store failed with.
 pub async fn have_published(books: &Books, id: &RunId) -> Result<()> {
-    let noted = books.note(id, |run| !std::mem::replace(&mut run.publishes, true));
-    noted.await.map(drop)
+    claim_for_publishing(books, id).await
 }
 
 /// What there is to do next.

@@ -47,6 +47,10 @@ pub async fn finish(books: &Books, id: &RunId) -> Result<Option<RunDocument>> {
 /// As [`finish`].
 pub(super) async fn settle(books: &Books, id: &RunId) -> Result<Option<RunDocument>> {
     let Some(run) = books.run(id).await? else { return Ok(None) };
+    if run.deleted_at.is_some() {
+        // A manifest that appears now speaks of parts that are gone.
+        return Ok(Some(run));
+    }
     for _ in 0..SETTLE_ROUNDS_MAX {
         let manifest = books.manifest(id).await?;
         let (run, verdict) = match &manifest {
@@ -139,6 +143,10 @@ pub async fn cancel(books: &Books, id: &RunId) -> Result<RunDocument> {
 /// # Errors
 /// [`Kind::NotFound`] if there is no such run or it is not complete, and what the store failed with.
 pub async fn publish(books: &Books, id: &RunId) -> Result<Latest> {
+    if books.run(id).await?.is_some() {
+        // Said first: from then on retention leaves it alone.
+        claim_for_publishing(books, id).await?;
+    }
     if let Some(manifest) = books.manifest(id).await? {
         return move_latest(books, &manifest).await;
     }
@@ -146,6 +154,23 @@ pub async fn publish(books: &Books, id: &RunId) -> Result<Latest> {
     Err(Error::new(Kind::NotFound, "publish a run")
         .because(format!("run {id} is {}, not complete", run.status.as_str()))
         .advise("publish a run that is complete; runs list shows them"))
+}
+
+/// Notes in run.json that the run `id` is to be published.
+///
+/// # Errors
+/// [`Kind::NotFound`] if retention deletes it, and what the store failed with.
+pub(super) async fn claim_for_publishing(books: &Books, id: &RunId) -> Result<()> {
+    let noted = books.note(id, |run| {
+        run.publishes = run.publishes || run.deleted_at.is_none();
+        run.deleted_at.is_none()
+    });
+    match noted.await {
+        Ok(run) if run.deleted_at.is_none() => Ok(()),
+        Err(err) if books.run(id).await?.is_some() => Err(err),
+        // Deleted, or about to be.
+        _ => Err(unknown(books, id)),
+    }
 }
 
 pub(super) fn unknown(books: &Books, id: &RunId) -> Error {
@@ -280,7 +305,13 @@ async fn take_away(books: &Books, run: &RunDocument) -> Result<()> {
     let path = books.layout.active(&run.request);
     match books.read::<Active>(&path).await? {
         // It ended before it was resumed.
-        Some((active, _)) if active.run_id == run.run_id && active.resumes > run.resumes => Ok(()),
+        Some((active, _))
+            if active.run_id == run.run_id
+                && active.resumes > run.resumes
+                && run.deleted_at.is_none() =>
+        {
+            Ok(())
+        }
         Some((active, tag)) if active.run_id == run.run_id => {
             match books.store.remove(&path, &tag).await {
                 // Another run took its place.

@@ -33,9 +33,11 @@ mod range;
 pub mod runs;
 mod sample;
 pub mod slice;
+pub mod slots;
 pub mod source;
 pub mod step;
 pub mod stream;
+pub mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;

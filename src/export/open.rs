@@ -56,11 +56,16 @@ impl Opening {
         Self { run_id, request, trigger, slot: None, started_at: at, publishes }
     }
 
-    /// The run of the `slot` of `target`, which starts `at`. Whoever opens it opens the same one.
-    pub fn of_slot(target: &str, request: Request, slot: Timestamp, at: Timestamp) -> Self {
-        let trigger = Trigger::Timer;
-        let run_id = RunId::of_slot(target, slot);
-        Self { run_id, request, trigger, slot: Some(slot), started_at: at, publishes: true }
+    /// The run of `target` for `slot`, which starts `at`: later than the slot if that was missed.
+    pub fn for_slot(
+        target: &str,
+        request: Request,
+        slot: Timestamp,
+        at: Timestamp,
+        publishes: bool,
+    ) -> Self {
+        let (run_id, trigger) = (RunId::of_slot(target, slot), Trigger::Timer);
+        Self { run_id, request, trigger, slot: Some(slot), started_at: at, publishes }
     }
 
     fn active(&self) -> Active {

@@ -36,15 +36,17 @@ pub async fn list(books: &Books, limit: usize) -> Result<Vec<RunDocument>> {
         .map(|active| (active.started_at, active.run_id))
         .chain(ended.into_iter().map(|entry| (entry.started_at, entry.run_id)))
         .collect();
-    let newest: Vec<_> = ids
-        .into_iter()
-        .rev()
+    let newest = ids.into_iter().rev();
+    let found: Vec<_> =
+        newest.map(|(_, id)| async move { find(books, &id).await }.boxed()).collect();
+    // The history goes on naming what retention deleted.
+    let is_there = |run: RunDocument| run.deleted_at.is_none().then_some(run);
+    stream::iter(found)
+        .buffered(READS_AT_ONCE.min(limit.max(1)))
+        .try_filter_map(|run| std::future::ready(Ok(run.and_then(is_there))))
         .take(limit)
-        .map(|(_, id)| async move { find(books, &id).await }.boxed())
-        .collect();
-    let found = stream::iter(newest).buffered(READS_AT_ONCE).try_collect::<Vec<_>>().await?;
-    // What retention deleted meanwhile is gone.
-    Ok(found.into_iter().flatten().collect())
+        .try_collect()
+        .await
 }
 
 /// The run `id` as it stands now.

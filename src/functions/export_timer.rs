@@ -68,7 +68,7 @@ async fn one(
     now: Timestamp,
 ) -> Result<Option<Message>> {
     let opening = match slot {
-        Some(slot) => Opening::of_slot(books.target(), request.clone(), slot, now),
+        Some(slot) => Opening::for_slot(books.target(), request.clone(), slot, now, true),
         None => Opening::now(request.clone(), Trigger::Timer, now, true),
     };
     let id = match open(books, &opening).await? {

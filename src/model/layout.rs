@@ -27,6 +27,31 @@ impl Layout {
         format!("{}/history.json", self.target)
     }
 
+    /// `{t}/schedule.json`
+    pub fn schedule(&self) -> String {
+        format!("{}/schedule.json", self.target)
+    }
+
+    /// `{t}/upkeep.json`: when retention last looked for what may go.
+    pub fn upkeep(&self) -> String {
+        format!("{}/upkeep.json", self.target)
+    }
+
+    /// `{t}/runs/`, below which each run has a folder of documents.
+    pub fn runs_all(&self) -> String {
+        format!("{}/runs/", self.target)
+    }
+
+    /// `{t}/runs/{runId}/`
+    pub fn documents(&self, id: &RunId) -> String {
+        format!("{}{id}/", self.runs_all())
+    }
+
+    /// `{t}/assets/`, below which the parts of all runs lie.
+    pub fn parts_all(&self, dataset: Dataset) -> String {
+        format!("{}/{}/", self.target, dataset.as_str())
+    }
+
     /// `{t}/active/`, below which a document for each request in work lies.
     pub fn active_all(&self) -> String {
         format!("{}/active/", self.target)
@@ -69,7 +94,7 @@ impl Layout {
 
     /// `{t}/assets/date={date}/run={runId}/`, below which a run's parts lie.
     pub fn parts(&self, id: &RunId, dataset: Dataset) -> String {
-        format!("{}/{}/date={}/run={id}/", self.target, dataset.as_str(), id.date())
+        format!("{}date={}/run={id}/", self.parts_all(dataset), id.date())
     }
 
     /// `{parts}kind={kind}/part-{shard}-{epoch}-{number}.{ending}`
@@ -85,9 +110,28 @@ impl Layout {
     }
 }
 
+/// The run that the document or part at `path` belongs to. `None`: to none.
+pub fn run_of(path: &str) -> Option<RunId> {
+    let mut members = path.split('/').skip(1);
+    match members.next()? {
+        "runs" => RunId::parse(members.next()?),
+        _ => {
+            let (date, run) = (members.next()?, members.next()?);
+            let id = RunId::parse(run.strip_prefix("run=")?)?;
+            (date.strip_prefix("date=")? == id.date()).then_some(id)
+        }
+    }
+}
+
+/// `_keys/`, below which a document for each idempotency key lies.
+pub const KEYS_ALL: &str = "_keys/";
+
+/// `_upkeep.json`: when it was last looked for idempotency keys that are too old.
+pub const KEYS_UPKEEP: &str = "_upkeep.json";
+
 /// `_keys/{sha256(Idempotency-Key)}.json`
 pub fn key(idempotency_key: &str) -> String {
-    format!("_keys/{}.json", sha256_hex(idempotency_key.as_bytes()))
+    format!("{KEYS_ALL}{}.json", sha256_hex(idempotency_key.as_bytes()))
 }
 
 /// What makes a part's name its own within a run.
@@ -99,4 +143,29 @@ pub struct PartName {
     pub epoch: u32,
     /// Number of the part within the claim.
     pub number: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_which_run_it_belongs_to() {
+        let id = RunId::parse("20261122T060000Z-1a2b3c4d").expect("an id");
+        let layout = Layout::new("contoso");
+        let part = format!("{}kind=host/part-0-1-00000.ndjson", layout.parts(&id, Dataset::Assets));
+        for path in [layout.run(&id), layout.checkpoint(&id, 7), part] {
+            assert_eq!(run_of(&path), Some(id.clone()), "{path}");
+        }
+        for path in [
+            "contoso/latest.json",
+            "contoso/runs/README.md",
+            "contoso/assets/date=2026-11-23/run=20261122T060000Z-1a2b3c4d/x",
+            "contoso/assets/run=20261122T060000Z-1a2b3c4d/x",
+            "contoso/assets/notes.txt",
+            "",
+        ] {
+            assert_eq!(run_of(path), None, "{path}");
+        }
+    }
 }

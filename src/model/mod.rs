@@ -16,6 +16,7 @@ pub mod plan;
 pub mod request;
 pub mod run;
 pub mod target;
+pub mod upkeep;
 
 /// Version of the state documents this program writes, and the newest it reads.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -15,6 +15,9 @@ pub enum Dataset {
 }
 
 impl Dataset {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Assets];
+
     /// The name in settings, folders and documents.
     pub fn as_str(self) -> &'static str {
         match self {

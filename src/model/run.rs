@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::hash::sha256;
+use super::hash::sha256_hex;
 use super::request::Request;
 use crate::clock::Timestamp;
 
@@ -23,11 +23,15 @@ impl RunId {
         Self(format!("{}-{tail:08x}", at.compact()))
     }
 
-    /// The id of the run of a `slot` of `target`: always the same one.
+    /// The id of the run of `target` that belongs to `slot`. It is the same whoever opens it.
     pub fn of_slot(target: &str, slot: Timestamp) -> Self {
-        let named = format!("{target}/{}", slot.unix_ms());
-        let [a, b, c, d, ..] = sha256(named.as_bytes());
-        Self::new(slot, u32::from_be_bytes([a, b, c, d]))
+        let hash = sha256_hex(format!("{target}\n{}", slot.compact()).as_bytes());
+        Self(format!("{}-{}", slot.compact(), &hash[..8]))
+    }
+
+    /// The time in it: its slot or its start.
+    pub fn time(&self) -> Option<Timestamp> {
+        Timestamp::parse_compact(self.0.split_once('-')?.0)
     }
 
     /// Reads an id. `None`: `text` is none.
@@ -198,6 +202,10 @@ pub struct RunDocument {
     /// How often it was resumed. Counts of futile attempts start anew with each.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub resumes: u32,
+    /// When retention began to delete what belongs to it. From then on it can neither be resumed nor
+    /// published, and counts as gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// Whether a count can be left out.
@@ -217,6 +225,17 @@ mod tests {
         assert_eq!(id.as_str(), "20261122T060000Z-1a2b3c4d");
         assert_eq!(id.date(), "2026-11-22");
         assert_eq!(RunId::parse(id.as_str()), Some(id));
+    }
+
+    #[test]
+    fn the_run_of_a_slot_has_one_id_for_each_target_and_slot() {
+        let at = |text| Timestamp::parse(text).expect("a date");
+        let id = RunId::of_slot("contoso", at("2026-11-22T06:00:00Z"));
+        assert_eq!(id.as_str(), "20261122T060000Z-80644f4a");
+        assert_eq!(id.time(), Some(at("2026-11-22T06:00:00Z")));
+        assert_eq!(RunId::parse(id.as_str()), Some(id.clone()));
+        assert_ne!(id, RunId::of_slot("fabrikam", at("2026-11-22T06:00:00Z")));
+        assert_ne!(id, RunId::of_slot("contoso", at("2026-11-23T06:00:00Z")));
     }
 
     #[test]

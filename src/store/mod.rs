@@ -26,6 +26,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::service::Listing;
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
 
@@ -91,6 +92,16 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`Kind::Store`].
     async fn list(&self, prefix: &str) -> Result<Vec<String>>;
+
+    /// Some paths of the files below `prefix`, in order, from where `next` of an earlier answer says: for
+    /// whoever need not have all of them in memory.
+    ///
+    /// # Errors
+    /// [`Kind::Store`].
+    async fn list_some(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
+        debug_assert!(next.is_none(), "the first answer was all there is");
+        Ok(Listing { paths: self.list(prefix).await?, next: None })
+    }
 
     /// Deletes `path`. That it does not exist is not an error.
     ///

@@ -22,7 +22,7 @@ use md5::{Digest, Md5};
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug};
 
-use super::service::{Committal, Condition, Head, Service, Stamp};
+use super::service::{Committal, Condition, Head, Listing, Service, Stamp};
 use super::{CHUNK_BYTES_MAX, PartReader, PartWriter, Store, Tag};
 use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
@@ -229,6 +229,10 @@ impl Store for Remote {
             .because(format!("there are more than {LIST_PAGES_MAX} pages of files"))
             .with("path", prefix)
             .advise("look into the container; this program writes far fewer"))
+    }
+
+    async fn list_some(&self, prefix: &str, next: Option<&str>) -> Result<Listing> {
+        Ok(tried(&self.retry, "list files", || self.service.list(prefix, next)).await?)
     }
 
     async fn delete(&self, path: &str) -> Result<()> {

@@ -2,11 +2,15 @@
 //! memory, with a clock that passes without waiting.
 
 mod ends;
+mod erasing;
 mod moods;
 mod opening;
+mod retention;
+mod rig;
+mod slots;
 mod work;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +56,7 @@ struct Hosts {
     n_pages: AtomicU64,
     /// How long counting takes.
     count_ms: AtomicU64,
+    refuses_counts: AtomicBool,
     meets: Mutex<Meets>,
     /// Page sizes that were asked for.
     sizes: Mutex<Vec<u32>>,
@@ -74,7 +79,10 @@ impl Source for Hosts {
         let is_all = matches!(&query.cut, Cut::AnyOf(_));
         let counted = if is_hosts || is_all { self.n_assets.load(Ordering::SeqCst) } else { 0 };
         tokio::time::sleep(Duration::from_millis(self.count_ms.load(Ordering::SeqCst))).await;
-        Ok(counted)
+        match self.refuses_counts.load(Ordering::SeqCst) {
+            true => Err(Error::new(Kind::Denied, "count assets")),
+            false => Ok(counted),
+        }
     }
 
     async fn page(&self, _query: &Query, cursor: Option<&str>, size: u32) -> Result<Page> {
@@ -115,6 +123,7 @@ impl Place {
             n_assets: AtomicU64::new(n_assets),
             n_pages: AtomicU64::new(0),
             count_ms: AtomicU64::new(0),
+            refuses_counts: AtomicBool::new(false),
             meets: Mutex::new(Box::new(|_, _| None)),
             sizes: Mutex::default(),
         });

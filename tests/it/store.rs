@@ -387,6 +387,17 @@ async fn listings(store: &dyn Store) {
     store.create("l-other/a.json", "x".into()).await.unwrap();
     let found: BTreeSet<String> = store.list("l/").await.unwrap().into_iter().collect();
     assert_eq!(found, paths.iter().cloned().collect());
+    let (mut by_pages, mut next) = (Vec::new(), None);
+    for _ in 0..paths.len() {
+        let page = store.list_some("l/", next.as_deref()).await.unwrap();
+        by_pages.extend(page.paths);
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(by_pages, store.list("l/").await.unwrap(), "page by page");
+    assert!(store.list_some("none/", None).await.unwrap().paths.is_empty());
     paths.retain(|path| path.starts_with("l/kind=host/"));
     assert_eq!(store.list("l/kind=host/").await.unwrap(), paths, "in order");
 }
