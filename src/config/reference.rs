@@ -161,7 +161,7 @@ pub const GROUPS: &[Group] = &[
                 "12",
                 "A waiting run that has saved nothing for so many hours gives up; may be a fraction.",
             ),
-            later(
+            used(
                 "EASM_RETENTION_DAYS",
                 "0",
                 "Complete runs older than this are deleted; 0 keeps them.",

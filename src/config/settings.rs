@@ -86,6 +86,8 @@ pub struct Settings {
     pub range_assets_max: u64,
     /// `EASM_PART_BYTES_MAX`, uncompressed.
     pub part_bytes_max: u64,
+    /// `EASM_RETENTION_DAYS`: how long complete runs are kept; 0: for ever.
+    pub retention_days: u32,
     /// `EASM_SLICE_SECONDS`: longest that an invocation works.
     pub slice: Duration,
 }
@@ -143,6 +145,8 @@ impl Settings {
             shards: small("EASM_SHARDS", 64)?,
             range_assets_max: one("EASM_RANGE_ASSETS_MAX", 50..=u64::MAX)?,
             part_bytes_max: one("EASM_PART_BYTES_MAX", 32_768..=u64::MAX)?,
+            retention_days: u32::try_from(one("EASM_RETENTION_DAYS", 0..=RETENTION_DAYS_MAX)?)
+                .expect("a hundred years of days"),
             slice: Duration::from_secs(one("EASM_SLICE_SECONDS", 1..=3600)?),
             run_idle_max: parse::hours("EASM_RUN_HOURS_MAX", get(env, "EASM_RUN_HOURS_MAX"))?,
             tenant_id,
@@ -152,6 +156,9 @@ impl Settings {
         })
     }
 }
+
+/// Longest that runs are kept: a hundred years.
+const RETENTION_DAYS_MAX: u64 = 36_525;
 
 /// The value of the setting `name`, or its default.
 fn get<'a>(env: &'a Env, name: &str) -> &'a str {
@@ -364,6 +371,8 @@ mod tests {
         check("EASM_SHARDS", "many");
         check("EASM_PART_BYTES_MAX", "1024");
         check("EASM_RANGE_ASSETS_MAX", "49");
+        check("EASM_RETENTION_DAYS", "-1");
+        check("EASM_RETENTION_DAYS", "forever");
         check("EASM_SLICE_SECONDS", "0");
         check("EASM_SLICE_SECONDS", "3601");
         check("EASM_RUN_HOURS_MAX", "0");

@@ -4,20 +4,23 @@ use std::time::Duration;
 
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
-use tracing::info;
 
-use super::{App, note_run};
+use super::{App, opened};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::export::books::Books;
-use crate::export::open::{Opened, Opening, open};
+use crate::export::open::{Opening, open};
 use crate::export::step::Message;
 use crate::host::payload::Timer;
 use crate::model::request::Request;
 use crate::model::run::Trigger;
+use crate::schedule::Schedule;
 
 /// How far ahead of its time a timer may go off (protocol, section 5.3).
 const EARLY: Duration = Duration::from_secs(5);
+
+/// The same for a timer that may go off again so soon.
+const EARLY_UNBOOKED: Duration = Duration::from_millis(500);
 
 /// Before this no host ran: a date that stands for "never".
 const NEVER_BEFORE_MS: i64 = 946_684_800_000;
@@ -32,7 +35,7 @@ const OPENED_AT_ONCE: usize = 8;
 pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
     let request = &app.settings()?.request;
     let now = app.clock().now();
-    let slot = slot(timer, now);
+    let slot = slot(timer, app.schedule().and_then(Result::ok).as_ref(), now);
     let all = app.all_books().inspect_err(|err| app.say(err))?;
     let opened = all.iter().map(|books| one(books, request, slot, now).boxed());
     let opened: Vec<_> =
@@ -54,10 +57,12 @@ pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
     }
 }
 
-/// The slot that the timer went off for. `None`: somebody started it at a time of their own.
-fn slot(timer: Timer, now: Timestamp) -> Option<Timestamp> {
+/// The slot that the timer went off for. `None`: somebody started it at a time of their own. A timer that
+/// the host keeps no book of, since it goes off more than once a minute, is for the newest occurrence.
+fn slot(timer: Timer, schedule: Option<&Schedule>, now: Timestamp) -> Option<Timestamp> {
+    let newest = || schedule?.newest_occurrence(now.plus(EARLY_UNBOOKED));
     let is_due = |next: &Timestamp| *next <= now.plus(EARLY) && next.unix_ms() > NEVER_BEFORE_MS;
-    timer.next.filter(is_due).filter(|_| !timer.is_by_hand)
+    timer.next.or_else(newest).filter(is_due).filter(|_| !timer.is_by_hand)
 }
 
 /// Opens a run of the target. Gives the message that has it planned, unless nothing is to be done.
@@ -71,24 +76,7 @@ async fn one(
         Some(slot) => Opening::for_slot(books.target(), request.clone(), slot, now, true),
         None => Opening::now(request.clone(), Trigger::Timer, now, true),
     };
-    let id = match open(books, &opening).await? {
-        Opened::Ours(id) => id,
-        Opened::Joined(id) => {
-            info!(run.id = %id, "Run {id} of the same request is in work");
-            id
-        }
-        Opened::Skipped { by } => {
-            info!(run.id = %opening.run_id, "Skipped the slot: run {by} is still in work");
-            return Ok(None);
-        }
-        Opened::Ended(run) => {
-            info!(run.id = %run.run_id, "The slot was exported before: {}", run.status.as_str());
-            return Ok(None);
-        }
-    };
-    note_run(&id);
-    // Whoever opened it may have died before its planning was on the queue.
-    Ok(Some(Message::plan(books.target(), &id)))
+    Ok(opened(books, &opening, open(books, &opening).await?))
 }
 
 #[cfg(test)]
@@ -101,7 +89,7 @@ mod tests {
         let now = at("2026-11-22T06:00:00Z");
         let check = |next: Option<&str>, is_by_hand, want: Option<&str>| {
             let timer = Timer { next: next.map(at), is_by_hand, ..Timer::default() };
-            assert_eq!(slot(timer, now), want.map(at), "{next:?}");
+            assert_eq!(slot(timer, None, now), want.map(at), "{next:?}");
         };
         let due = Some("2026-11-22T06:00:00Z");
         check(due, false, due);
@@ -111,5 +99,8 @@ mod tests {
         check(Some("0001-01-01T00:00:00Z"), false, None);
         check(due, true, None);
         check(None, false, None);
+        let often = Schedule::parse("*/20 * * * * *").expect("a schedule");
+        let late = at("2026-11-22T06:00:41Z");
+        assert_eq!(slot(Timer::default(), Some(&often), late), Some(at("2026-11-22T06:00:40Z")));
     }
 }

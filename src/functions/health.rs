@@ -58,9 +58,6 @@ struct Found {
     problems: Vec<&'static str>,
 }
 
-/// The setting that says when the timer exports.
-pub const SCHEDULE: &str = "EXPORT_SCHEDULE";
-
 /// What was found the last time, and when.
 #[derive(Default)]
 pub struct Health(Mutex<Option<(Instant, Vec<&'static str>)>>);
@@ -92,9 +89,12 @@ async fn problems(app: &App) -> Vec<&'static str> {
     if let Err(err) = app.settings() {
         found("settings", &err);
     }
-    if app.env.get(SCHEDULE).is_none() {
-        // The host drops a timer without a schedule, with one line in its log.
-        found("schedule", &format!("{SCHEDULE} is not set, so the timer never goes off"));
+    // The host drops a timer without a schedule, or with one that it cannot read, with one line in its
+    // log.
+    match app.schedule() {
+        Some(Ok(_)) => {}
+        Some(Err(err)) => found("schedule", &err),
+        None => found("schedule", &"EXPORT_SCHEDULE is not set, so the timer never goes off"),
     }
     let open = app.open.get_or_init(|| open_functions(app));
     if !open.is_empty() {

@@ -1,16 +1,21 @@
-//! `Maintenance`: every five minutes, brings back what stalled or is due.
-
-use std::time::Duration;
+//! `Maintenance`: every five minutes, brings back what stalled or is due, opens a slot that the timer
+//! missed, and deletes what is kept no longer.
 
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
 use tracing::warn;
 
-use super::App;
+use super::{App, opened};
+use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::export::care;
+use crate::export::open::{Opening, open};
+use crate::export::slice::Slice;
+use crate::export::slots::missed;
 use crate::export::step::Message;
+use crate::export::upkeep::{Retention, forget_keys, retain};
+use crate::schedule::Schedule;
 
 /// Targets that are looked after at once.
 const TARGETS_AT_ONCE: usize = 4;
@@ -20,11 +25,11 @@ const TARGETS_AT_ONCE: usize = 4;
 /// # Errors
 /// What kept it from looking after any target.
 pub async fn run(app: &App) -> Result<Vec<Message>> {
-    let idle_max = app.settings()?.run_idle_max;
-    let all = app.all_books()?;
-    let slice = app.slice()?;
+    let (settings, all, slice) = (app.settings()?, app.all_books()?, app.slice()?);
+    // Without one the host has no timer that could miss anything, and Health says so.
+    let schedule = app.schedule().and_then(Result::ok);
     let looked = all.iter().map(|books| {
-        let looked = slice.bound(one(books, idle_max));
+        let looked = slice.bound(messages(app, books, settings, schedule.as_ref()));
         async { looked.await.unwrap_or_else(|| Err(out_of_time())) }.boxed()
     });
     let looked: Vec<_> =
@@ -42,14 +47,43 @@ pub async fn run(app: &App) -> Result<Vec<Message>> {
             }
         }
     }
+    // Behind everything that brings work back, since a look lists all that there is.
+    for books in &all {
+        delete(books, settings, &slice).await;
+    }
     match failure {
         Some(err) if n_done == 0 => Err(err),
         _ => Ok(messages),
     }
 }
 
-async fn one(books: &Books, idle_max: Duration) -> Result<Vec<Message>> {
-    care::care(books, idle_max).await
+/// What is to be done for the target now.
+async fn messages(
+    app: &App,
+    books: &Books,
+    settings: &Settings,
+    schedule: Option<&Schedule>,
+) -> Result<Vec<Message>> {
+    let mut messages = care::care(books, settings.run_idle_max).await?;
+    let Some(schedule) = schedule else { return Ok(messages) };
+    if let Some(slot) = missed(books, schedule, app.is_timer_disabled()).await? {
+        let (request, now) = (settings.request.clone(), app.clock().now());
+        let opening = Opening::for_slot(books.target(), request, slot, now, true);
+        messages.extend(opened(books, &opening, open(books, &opening).await?));
+    }
+    Ok(messages)
+}
+
+/// Deletes of a target, and of the keys beside it, what is kept no longer. What fails is only logged: it
+/// is tried again the next time.
+async fn delete(books: &Books, settings: &Settings, slice: &Slice) {
+    let deleted = async {
+        retain(books, Retention { days: settings.retention_days }).await?;
+        forget_keys(books).await
+    };
+    if let Some(Err(err)) = slice.bound(deleted).await {
+        warn!(target_name = books.target(), "Could not delete what is kept no longer: {err}");
+    }
 }
 
 fn out_of_time() -> Error {

@@ -21,13 +21,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
-use tracing::{Span, warn};
+use tracing::{Span, info, warn};
 
 use crate::app::{self, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Env, STORE_URL, Settings, check_store};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
+use crate::export::open::{Opened, Opening};
 use crate::export::slice::Slice;
 use crate::export::step::Message;
 use crate::host::app_root::{self, TIMEOUT_SETTING};
@@ -36,6 +37,7 @@ use crate::host::payload::Timer;
 use crate::host::{Function, Functions, Trigger};
 use crate::model::run::RunId;
 use crate::net::retry::RetryPolicy;
+use crate::schedule::{self, Schedule};
 use crate::store::Store;
 use crate::telemetry::Terminal;
 
@@ -177,6 +179,20 @@ impl App {
         Ok(Slice::of(self.settings()?.slice.min(longest)))
     }
 
+    /// When the timer exports, if that is set.
+    fn schedule(&self) -> Option<Result<Schedule>> {
+        self.env.get(schedule::SETTING).map(Schedule::parse)
+    }
+
+    /// Whether somebody switched the timer off. A dot of the setting's name may have become something
+    /// else on its way into the environment.
+    fn is_timer_disabled(&self) -> bool {
+        let names =
+            [".", "_", "__", ":"].map(|dot| format!("AzureWebJobs{dot}ExportTimer{dot}Disabled"));
+        let values = names.iter().filter_map(|name| self.env.get(name));
+        values.into_iter().any(|value| value == "1" || value.eq_ignore_ascii_case("true"))
+    }
+
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(SystemClock)
     }
@@ -191,6 +207,28 @@ impl App {
 /// Adds the run to every log line of the invocation.
 fn note_run(id: &RunId) {
     Span::current().record("run.id", id.as_str());
+}
+
+/// What is to be done after `opening` became `what`: its planning, unless there is nothing to do.
+fn opened(books: &Books, opening: &Opening, what: Opened) -> Option<Message> {
+    let id = match what {
+        Opened::Ours(id) => id,
+        Opened::Joined(id) => {
+            info!(run.id = %id, "Run {id} of the same request is in work");
+            id
+        }
+        Opened::Skipped { by } => {
+            info!(run.id = %opening.run_id, "Skipped the slot: run {by} is still in work");
+            return None;
+        }
+        Opened::Ended(run) => {
+            info!(run.id = %run.run_id, "The slot was exported before: {}", run.status.as_str());
+            return None;
+        }
+    };
+    note_run(&id);
+    // Whoever opened it may have died before its planning was on the queue.
+    Some(Message::plan(books.target(), &id))
 }
 
 /// Messages as the queue takes them.

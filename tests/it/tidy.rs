@@ -40,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "host",
             "model",
             "net",
+            "schedule",
             "store",
             "telemetry",
         ],
