@@ -1,0 +1,1 @@
+//! Tests of the double itself, against small handlers.
