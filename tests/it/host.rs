@@ -51,6 +51,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use app::App;
+use process::kill;
 use config::Settings;
 use fire::TimerStatus;
 use supervise::Order;
@@ -58,7 +59,7 @@ use supervise::Order;
 pub use dates::utc;
 pub use fire::Firing;
 pub use invoke::Invocation;
-pub use process::{Level, Line, Orphan, Stream, gone, is_alive, kill};
+pub use process::{Level, Line, Orphan, Stream};
 pub use queues::{QueueMessage, Queues};
 pub use reply::Failure;
 pub use wire::Message;
@@ -94,6 +95,10 @@ impl Account {
     pub fn new(queues: Queues) -> Arc<Self> {
         let key = || format!("{:032x}{:022x}==", fastrand::u128(..), fastrand::u64(..));
         let keys = Keys { master: key(), default: key(), functions: BTreeMap::new() };
+        Self::with_keys(queues, keys)
+    }
+
+    pub fn with_keys(queues: Queues, keys: Keys) -> Arc<Self> {
         Arc::new(Self { queues, keys, timers: Mutex::default() })
     }
 
