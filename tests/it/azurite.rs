@@ -58,17 +58,22 @@ const API_VERSION: &str = "2021-12-02";
 /// What node runs before Azurite: an end when our end of its stdin closes.
 const WATCH: &str = "data:text/javascript,process.stdin.on('end',()=>process.exit(0)).resume()";
 
-/// One of the services of Azurite: its entry point, and how its options begin.
+/// One of the services of Azurite: its entry point, and its options.
 #[derive(Clone, Copy)]
 struct Service {
     main: &'static str,
-    option: &'static str,
+    options: &'static [&'static str],
 }
 
-const BLOBS: Service =
-    Service { main: "node_modules/azurite/dist/src/blob/main.js", option: "blob" };
+/// Idle connections stay open longer than the 5 s of Azurite, which would cut requests that come
+/// just then; the real service waits longer too.
+const BLOBS: Service = Service {
+    main: "node_modules/azurite/dist/src/blob/main.js",
+    options: &["--blobKeepAliveTimeout", "60", "--blobPort", "0"],
+};
+/// It knows no such option: connections to it are not to be used again.
 const QUEUES: Service =
-    Service { main: "node_modules/azurite/dist/src/queue/main.js", option: "queue" };
+    Service { main: "node_modules/azurite/dist/src/queue/main.js", options: &["--queuePort", "0"] };
 
 /// A running service: of blobs, or of queues. It ends when dropped, or with the process.
 pub struct Azurite {
@@ -309,11 +314,9 @@ fn start(
             "--disableTelemetry",
             "--disableProductStyleUrl",
         ])
-        // In memory, so that nothing is left behind. Idle connections stay open longer than the 5 s
-        // of Azurite, which would cut requests that come just then; the service waits longer too.
+        // In memory, so that nothing is left behind.
         .arg("--inMemoryPersistence")
-        .args([format!("--{}KeepAliveTimeout", service.option), "60".to_owned()])
-        .args([format!("--{}Port", service.option), "0".to_owned()])
+        .args(service.options)
         .args(options)
         .current_dir(install)
         .env_remove("AZURITE_ACCOUNTS")

