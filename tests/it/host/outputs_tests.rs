@@ -1,5 +1,8 @@
 use super::*;
 
+/// Status, content type, body.
+type Answer = (u16, &'static str, &'static str);
+
 fn binding(name: &str, kind: OutputKind, is_binary: bool) -> Output {
     Output { name: name.to_owned(), is_binary, kind }
 }
@@ -94,7 +97,7 @@ fn a_message_over_the_limit_fails_and_leaves_those_before_it() {
 fn an_http_output_becomes_the_answer_of_the_table() {
     let plain = "text/plain; charset=utf-8";
     // The reply, and status, content type and body; nothing if the invocation fails.
-    let cases: [(&str, Option<(u16, &str, &str)>); 24] = [
+    let cases: [(&str, Option<Answer>); 24] = [
         ("{}", Some((204, "", ""))),
         (r#"{"Outputs":null}"#, Some((204, "", ""))),
         (r#"{"Outputs":{}}"#, Some((200, plain, "{}"))),
