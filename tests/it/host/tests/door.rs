@@ -34,7 +34,10 @@ async fn a_request_finds_its_function_by_route_and_method() {
     ]
     .map(|members| trigger(&members));
     let admin = trigger(r#","route":"administration""#);
+    // Its name comes first, its route last.
+    let any = trigger(r#","route":"exports/{*rest}","methods":["GET"],"authLevel":"anonymous""#);
     let functions: &[(&str, &[&str])] = &[
+        ("Any", &[&any, RES]),
         ("Exports", &[&exports, RES]),
         ("OpenApi", &[&doc, RES]),
         ("Plain", &[&plain, RES]),
@@ -52,7 +55,7 @@ async fn a_request_finds_its_function_by_route_and_method() {
         ("POST", "/API/Exports/42?x=1", 204, "/Exports"),
         ("DELETE", "/api/exports/42", 404, ""),
         ("HEAD", "/api/exports", 404, ""),
-        ("GET", "/api/exports/42/43", 404, ""),
+        ("GET", "/api/exports/42/43", 204, "/Any"),
         ("GET", "/api/openapi.json", 204, "/OpenApi"),
         ("DELETE", "/api/plain", 204, "/Plain"),
         ("GET", "/api/off", 404, ""),
@@ -69,7 +72,7 @@ async fn a_request_finds_its_function_by_route_and_method() {
         assert_eq!(called.concat(), function, "{method} {path}");
     }
     // As the server sends it and not as the client does.
-    host.until(|host| seen(host).len() == 4, LIMIT).await.unwrap();
+    host.until(|host| seen(host).len() == 5, LIMIT).await.unwrap();
     assert!(seen(&host).iter().all(|request| request["method"] == "POST"));
 }
 

@@ -1,5 +1,7 @@
 //! What becomes of messages that never succeed.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{AppRoot, LIMIT, QUEUE, accounts, memory};
@@ -16,15 +18,21 @@ async fn until_poisoned(host: &Host, account: &Account, queue: &str) -> Vec<Stri
 
 #[tokio::test]
 async fn the_last_failure_moves_a_message_to_poison() {
-    let queues = json!({"maxDequeueCount": 3, "maxPollingInterval": "00:00:00.1"});
+    let queues = json!({"maxDequeueCount": 2, "maxPollingInterval": "00:00:00.1",
+        "visibilityTimeout": "00:05:00"});
     let app = AppRoot::new(&[("job", &[QUEUE])], json!({"extensions": {"queues": queues}}));
     for account in accounts("the_last_failure_moves_a_message_to_poison") {
         account.queues.put("jobs", "status 500").await;
         let host = Host::start(app.options(), &account).await.unwrap();
+        host.until(|host| host.invocations().len() == 1 && host.in_work() == 0, LIMIT)
+            .await
+            .unwrap();
+        account.queues.advance(Duration::from_secs(300)).await;
+        // At once, and not when it would have been seen again.
         let poison = until_poisoned(&host, &account, "jobs").await;
         assert_eq!(poison.len(), 1);
         let results: Vec<_> = host.invocations().into_iter().map(|i| i.result).collect();
-        assert_eq!(results, vec![Err(Failure::Status(500)); 3]);
+        assert_eq!(results, vec![Err(Failure::Status(500)); 2]);
         assert_eq!(account.queues.count("jobs").await, 0);
         let message = account.queues.get("jobs-poison", 1).await.remove(0);
         assert_eq!((message.text().unwrap().as_str(), message.dequeue_count), ("status 500", 1));
@@ -68,7 +76,7 @@ async fn a_message_that_was_received_too_often_goes_to_poison_unseen() {
     account.queues.put("jobs", "ok").await;
     for _ in 0..5 {
         let message = account.queues.get("jobs", 1).await.remove(0);
-        assert!(account.queues.release("jobs", &message, std::time::Duration::ZERO).await);
+        assert!(account.queues.release("jobs", &message, Duration::ZERO).await);
     }
     let host = Host::start(app.options(), &account).await.unwrap();
     assert_eq!(until_poisoned(&host, &account, "jobs").await.len(), 1);
