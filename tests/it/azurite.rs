@@ -57,9 +57,25 @@ const API_VERSION: &str = "2021-12-02";
 
 /// What node runs before Azurite: an end when our end of its stdin closes.
 const WATCH: &str = "data:text/javascript,process.stdin.on('end',()=>process.exit(0)).resume()";
-const MAIN: &str = "node_modules/azurite/dist/src/blob/main.js";
 
-/// A running blob service. It ends when dropped, or with the process.
+/// One of the services of Azurite: its entry point, and its options.
+#[derive(Clone, Copy)]
+struct Service {
+    main: &'static str,
+    options: &'static [&'static str],
+}
+
+/// Idle connections stay open longer than the 5 s of Azurite, which would cut requests that come
+/// just then; the real service waits longer too.
+const BLOBS: Service = Service {
+    main: "node_modules/azurite/dist/src/blob/main.js",
+    options: &["--blobKeepAliveTimeout", "60", "--blobPort", "0"],
+};
+/// It knows no such option: connections to it are not to be used again.
+const QUEUES: Service =
+    Service { main: "node_modules/azurite/dist/src/queue/main.js", options: &["--queuePort", "0"] };
+
+/// A running service: of blobs, or of queues. It ends when dropped, or with the process.
 pub struct Azurite {
     pub port: u16,
     /// The authority of its certificate, if it has one.
@@ -76,7 +92,7 @@ impl Azurite {
     pub fn http(test: &str) -> Option<&'static Self> {
         static SHARED: OnceLock<Result<Azurite, String>> = OnceLock::new();
         let install = installed(test)?;
-        let started = SHARED.get_or_init(|| start(install, "http", &[], None, None));
+        let started = SHARED.get_or_init(|| start(install, BLOBS, "http", &[], None, None));
         Some(started.as_ref().unwrap_or_else(|why| panic!("{test}: {why}")))
     }
 
@@ -91,8 +107,16 @@ impl Azurite {
         fs::write(&key, key_pem).unwrap();
         let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
         let options = ["--oauth", "basic", "--cert", cert, "--key", key];
-        let started = start(install, "https", &options, Some(folder), Some(ca_pem));
+        let started = start(install, BLOBS, "https", &options, Some(folder), Some(ca_pem));
         Some(started.unwrap_or_else(|why| panic!("{test}: {why}")))
+    }
+
+    /// The one queue service of this process, likewise.
+    pub fn queues(test: &str) -> Option<&'static Self> {
+        static SHARED: OnceLock<Result<Azurite, String>> = OnceLock::new();
+        let install = installed(test)?;
+        let started = SHARED.get_or_init(|| start(install, QUEUES, "http", &[], None, None));
+        Some(started.as_ref().unwrap_or_else(|why| panic!("{test}: {why}")))
     }
 
     /// `http://127.0.0.1:PORT`, or the same with `https`.
@@ -272,9 +296,10 @@ fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Starts the blob service on a free port and waits until it listens.
+/// Starts `service` on a free port and waits until it listens.
 fn start(
     install: &Path,
+    service: Service,
     scheme: &'static str,
     options: &[&str],
     folder: Option<TempDir>,
@@ -284,14 +309,14 @@ fn start(
         .args([
             "--import",
             WATCH,
-            MAIN,
+            service.main,
             "--silent",
             "--disableTelemetry",
             "--disableProductStyleUrl",
         ])
-        // In memory, so that nothing is left behind. Idle connections stay open longer than the 5 s
-        // of Azurite, which would cut requests that come just then; the service waits longer too.
-        .args(["--inMemoryPersistence", "--blobKeepAliveTimeout", "60", "--blobPort", "0"])
+        // In memory, so that nothing is left behind.
+        .arg("--inMemoryPersistence")
+        .args(service.options)
         .args(options)
         .current_dir(install)
         .env_remove("AZURITE_ACCOUNTS")
@@ -437,7 +462,7 @@ pub async fn expect_status(answer: Response, status: StatusCode) -> Vec<u8> {
 }
 
 /// The text of every element `name` of `xml`, if it has no attributes and no elements in it.
-fn elements(xml: &str, name: &str) -> Vec<String> {
+pub fn elements(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let texts = xml.split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap_or_default());
     texts.map(unescaped).collect()
@@ -523,7 +548,7 @@ async fn azurite_speaks_tls_and_takes_bearer_tokens() {
 fn azurite_ends_when_the_pipe_to_its_test_process_closes() {
     let test = "azurite_ends_when_the_pipe_to_its_test_process_closes";
     let Some(install) = installed(test) else { return };
-    let mut azurite = start(install, "http", &[], None, None).unwrap();
+    let mut azurite = start(install, BLOBS, "http", &[], None, None).unwrap();
     drop(azurite.node.stdin.take());
     assert!(wait(&mut azurite.node, END_TIME_MAX).is_some_and(|status| status.success()));
 }
