@@ -247,7 +247,7 @@ mod tests {
                 Erased::Gone | Erased::Kept => break,
             }
         }
-        // Twelve files, two a call; that nothing is left the last call may see only by the next.
+        // Twelve files, two a call.
         assert_eq!(n_calls, 6);
     }
 }

@@ -173,6 +173,9 @@ async fn meet(
     {
         assert_eq!(err.kind(), Kind::NotFound, "{case}: {err}");
     }
+    if let Some(run) = place.books.run(&id).await.unwrap() {
+        assert!(run.deleted_at.is_none() || run.status.is_ended(), "{case}: it goes on");
+    }
     if is_done && wish == Wish::Resume {
         place.to_end(&id).await.expect(&case);
     }
