@@ -166,7 +166,7 @@ pub async fn run(app: &App, request: &HttpRequest) -> Result<HttpReply, Refusal>
         _ => Fields::of_query(request, FIELDS)?,
     };
     let settings = app.settings()?;
-    if app.books(fields.text("target")?)?.is_none() {
+    if !app.has_target(fields.text("target")?)? {
         return Err(Refusal::bad_input("target: no target has this name"));
     }
     let Asked { query, limit, mark, format } = asked(&fields, settings)?;

@@ -36,7 +36,7 @@ pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
     let request = &app.settings()?.request;
     let now = app.clock().now();
     let slot = slot(timer, app.schedule().and_then(Result::ok).as_ref(), now);
-    let all = app.all_books().inspect_err(|err| app.say(err))?;
+    let all = app.all_books().await.inspect_err(|err| app.say(err))?;
     let opened = all.iter().map(|books| one(books, request, slot, now).boxed());
     let opened: Vec<_> =
         stream::iter(opened.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).collect().await;

@@ -15,7 +15,8 @@ use crate::export::step::{After, MESSAGE_VERSION, Message, step, without_world};
 pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
     let message = read(text)?;
     note_run(&message.run_id);
-    let Some(books) = app.books(Some(&message.target)).inspect_err(|err| app.say(err))? else {
+    let Some(books) = app.books(Some(&message.target)).await.inspect_err(|err| app.say(err))?
+    else {
         return Err(Error::new(Kind::Config, "find the target of a message")
             .because("no target of this app has its name")
             .with("target", &message.target)
@@ -29,7 +30,7 @@ pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
     });
     let after = match connected {
         Ok(target) => {
-            let world = target.world(app.store()?, std::sync::Arc::new(Nobody));
+            let world = target.world(app.store().await?, std::sync::Arc::new(Nobody));
             step(&world, &target.job(), &message, &slice).await?
         }
         Err(err) => {

@@ -188,8 +188,8 @@ async fn list(app: &App, request: &HttpRequest) -> Answered {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let target = fields.text("target")?;
     let all = match target {
-        None => app.all_books()?,
-        Some(name) => vec![books_of(app, Some(name))?],
+        None => app.all_books().await?,
+        Some(name) => vec![books_of(app, Some(name)).await?],
     };
     let mut found = Vec::new();
     for books in &all {
@@ -218,7 +218,7 @@ async fn post(app: &App, request: &HttpRequest) -> Answered {
     Fields::of_query(request, &[])?;
     let fields = Fields::of_body(request, MEMBERS)?;
     let own = &app.settings()?.request;
-    let books = books_of(app, fields.text("target")?)?;
+    let books = books_of(app, fields.text("target")?).await?;
     let asked = asked(&fields, own)?;
     if fields.switch("dryRun")? {
         return dry_run(app, &asked).await;
@@ -238,7 +238,7 @@ async fn post(app: &App, request: &HttpRequest) -> Answered {
                         "Idempotency-Key: it was used with another body; use a new one",
                     ));
                 }
-                Keyed::Run { target, run_id } => (books_of(app, Some(&target))?, run_id),
+                Keyed::Run { target, run_id } => (books_of(app, Some(&target)).await?, run_id),
             }
         }
     };
@@ -308,8 +308,8 @@ fn key(request: &HttpRequest) -> Result<Option<&str>, Refusal> {
 }
 
 /// The books of the target `name`, or of the only one.
-fn books_of(app: &App, name: Option<&str>) -> Result<Books, Refusal> {
-    app.books(name)?.ok_or_else(|| Refusal::bad_input("target: no target has this name"))
+async fn books_of(app: &App, name: Option<&str>) -> Result<Books, Refusal> {
+    app.books(name).await?.ok_or_else(|| Refusal::bad_input("target: no target has this name"))
 }
 
 /// The run `id`, which may be any target's.
@@ -318,7 +318,7 @@ async fn find(app: &App, id: &str) -> Result<(Books, RunDocument), Refusal> {
         Refusal::bad_input("runId: use the id of a run, such as 20261122T060000Z-1a2b3c4d")
     })?;
     note_run(&id);
-    for books in app.all_books()? {
+    for books in app.all_books().await? {
         if let Some(run) = books.run(&id).await? {
             return Ok((books, run));
         }

@@ -100,8 +100,9 @@ async fn problems(app: &App) -> Vec<&'static str> {
     if !open.is_empty() {
         found("authorization", &format!("anybody may call {}", open.join(", ")));
     }
-    if let Ok(store) = app.store() {
-        match tokio::time::timeout(STORE_TIME_MAX, store.check()).await {
+    if app.settings().is_ok() {
+        let checked = async { app.store().await?.check().await };
+        match tokio::time::timeout(STORE_TIME_MAX, checked).await {
             Ok(Ok(())) => {}
             Ok(Err(err)) => found("store", &err),
             Err(_) => found("store", &"it does not answer in time"),

@@ -25,7 +25,7 @@ const TARGETS_AT_ONCE: usize = 4;
 /// # Errors
 /// What kept it from looking after any target.
 pub async fn run(app: &App) -> Result<Vec<Message>> {
-    let (settings, all, slice) = (app.settings()?, app.all_books()?, app.slice()?);
+    let (settings, all, slice) = (app.settings()?, app.all_books().await?, app.slice()?);
     // Without one the host has no timer that could miss anything, and Health says so.
     let schedule = app.schedule().and_then(Result::ok);
     let looked = all.iter().map(|books| {

@@ -94,7 +94,7 @@ pub struct App {
     root: PathBuf,
     function_timeout: Duration,
     settings: OnceLock<Result<Settings>>,
-    store: OnceLock<Result<Arc<dyn Store>>>,
+    store: OnceCell<Arc<dyn Store>>,
     target: OnceCell<Arc<Target>>,
     /// Functions that anybody may call though they should not.
     open: OnceLock<Vec<&'static str>>,
@@ -113,7 +113,7 @@ impl App {
             terminal: terminal.clone(),
             root,
             settings: OnceLock::new(),
-            store: OnceLock::new(),
+            store: OnceCell::new(),
             target: OnceCell::new(),
             open: OnceLock::new(),
             health: health::Health::default(),
@@ -141,26 +141,37 @@ impl App {
         self.settings.get_or_init(read).as_ref().map_err(Clone::clone)
     }
 
-    /// The store.
-    fn store(&self) -> Result<Arc<dyn Store>> {
-        let settings = self.settings()?;
-        let retry = RetryPolicy { elapsed_max: STORE_TIME_MAX, ..RetryPolicy::default() };
-        let open = || app::store(&settings.store, &settings.identities, &self.env, retry);
-        self.store.get_or_init(open).clone()
+    /// The store, which was seen to be there: a missing container of Azurite is created.
+    async fn store(&self) -> Result<Arc<dyn Store>> {
+        let open = || async {
+            let settings = self.settings()?;
+            let retry = RetryPolicy { elapsed_max: STORE_TIME_MAX, ..RetryPolicy::default() };
+            let store = app::store(&settings.store, &settings.identities, &self.env, retry)?;
+            store.check().await?;
+            Ok(store)
+        };
+        self.store.get_or_try_init(open).await.cloned()
     }
 
     /// The books of every target.
-    fn all_books(&self) -> Result<Vec<Books>> {
+    async fn all_books(&self) -> Result<Vec<Books>> {
         let target = &self.settings()?.workspace;
-        Ok(vec![Books::new(self.store()?, self.clock(), target)])
+        Ok(vec![Books::new(self.store().await?, self.clock(), target)])
     }
 
     /// The books of the target `name`; of the only one, if none is named. `None`: there is no such
     /// target.
-    fn books(&self, name: Option<&str>) -> Result<Option<Books>> {
-        let is_meant =
-            |books: &Books| name.is_none_or(|name| books.target().eq_ignore_ascii_case(name));
-        Ok(self.all_books()?.into_iter().find(is_meant))
+    async fn books(&self, name: Option<&str>) -> Result<Option<Books>> {
+        match self.has_target(name)? {
+            true => Ok(self.all_books().await?.into_iter().next()),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether there is a target `name`, or any if none is named.
+    fn has_target(&self, name: Option<&str>) -> Result<bool> {
+        let target = &self.settings()?.workspace;
+        Ok(name.is_none_or(|name| target.eq_ignore_ascii_case(name)))
     }
 
     /// The target, signed in.

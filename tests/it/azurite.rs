@@ -141,6 +141,14 @@ impl Azurite {
         expect_status(answer.unwrap(), StatusCode::CREATED).await;
     }
 
+    /// Whether there is such a container.
+    pub async fn has_container(&self, container: &str) -> bool {
+        let path = container_path(container);
+        let query = [("restype", "container")];
+        let answer = self.signed(Method::HEAD, &path, &query, &[], Vec::new()).await.unwrap();
+        answer.status() == StatusCode::OK
+    }
+
     /// Creates or replaces a blob.
     pub async fn put(&self, container: &str, path: &str, bytes: &[u8]) {
         let path = blob_path(container, path);

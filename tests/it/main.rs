@@ -9,6 +9,7 @@ mod contract;
 mod demo;
 mod engine;
 mod export;
+mod functions;
 mod host;
 mod identity;
 mod kills;
