@@ -173,7 +173,11 @@ pub const GROUPS: &[Group] = &[
         text: "",
         settings: &[
             used("EXPORT_SCHEDULE", "", "When the timer exports: six-field NCRONTAB, UTC."),
-            later("EASM_AUTH", "key", "Who may call the HTTP functions: `key` or `entra`."),
+            used(
+                "EASM_AUTH",
+                "key",
+                "Who may call the HTTP functions: `key`, all that this version does.",
+            ),
             later("EASM_PRINCIPALS", "", "With `entra`: the object and application ids that may."),
         ],
     },

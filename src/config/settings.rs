@@ -180,13 +180,19 @@ fn refuse_unknown(env: &Env) -> Result<()> {
 /// What asks for work that this version does not do is refused: left out in silence, it would be
 /// missed only when it is needed.
 fn refuse_later(env: &Env) -> Result<()> {
-    for name in ["EASM_DELTA", "EASM_SCHEMA_POLICY"] {
+    for name in ["EASM_DELTA", "EASM_SCHEMA_POLICY", "EASM_AUTH"] {
         let only = names::default(name);
         if let Some(found) = env.get(name).filter(|found| *found != only) {
             return Err(parse::refuse(name, &format!("{only}, all that this version does"), found));
         }
     }
-    Ok(())
+    match env.get("EASM_PRINCIPALS") {
+        // It would let in whoever has a key.
+        Some(found) => {
+            Err(parse::refuse("EASM_PRINCIPALS", "keys, all that this version asks for", found))
+        }
+        None => Ok(()),
+    }
 }
 
 fn refuse_targets(env: &Env) -> Result<()> {
@@ -365,6 +371,8 @@ mod tests {
         check("EASM_COMPRESSION", "lzma");
         check("EASM_DELTA", "on");
         check("EASM_SCHEMA_POLICY", "fail");
+        check("EASM_AUTH", "entra");
+        check("EASM_PRINCIPALS", "11111111-2222-3333-4444-555555555555");
         check("EASM_PAGE_SIZE", "101");
         check("EASM_PAGE_SIZE", "0");
         check("EASM_CONCURRENCY", "65");
