@@ -74,6 +74,22 @@ pub async fn repair(books: &Books) {
     }
 }
 
+/// Has the run `id` looked after with the next [`care`], as one that was put off until now: nobody could
+/// be told what is to be done for it.
+///
+/// # Errors
+/// What the store failed with, and if there is no such run.
+pub async fn make_due(books: &Books, id: &RunId) -> Result<()> {
+    let noted = books.note(id, |run| {
+        let is_new = !run.status.is_ended() && run.not_before.is_none();
+        if is_new {
+            run.not_before = Some(books.now());
+        }
+        is_new
+    });
+    noted.await.map(drop)
+}
+
 /// When work is given out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Eagerness {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
+use tracing::error;
 
-use super::{App, opened};
+use super::{App, opened, out_of_time};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::export::books::Books;
@@ -36,8 +37,11 @@ pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
     let request = &app.settings()?.request;
     let now = app.clock().now();
     let slot = slot(timer, app.schedule().and_then(Result::ok).as_ref(), now);
-    let all = app.all_books().await.inspect_err(|err| app.say(err))?;
-    let opened = all.iter().map(|books| one(books, request, slot, now).boxed());
+    let (all, slice) = (app.all_books().await?, app.slice()?);
+    let opened = all.iter().map(|books| {
+        let opened = slice.bound(one(books, request, slot, now));
+        async { opened.await.unwrap_or_else(|| Err(out_of_time("open a run"))) }.boxed()
+    });
     let opened: Vec<_> =
         stream::iter(opened.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).collect().await;
     let (mut messages, mut failure) = (Vec::new(), None);
@@ -46,7 +50,8 @@ pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
             Ok(message) => messages.extend(message),
             // The others' planning is not held up. Maintenance finds the slot that was missed.
             Err(err) => {
-                app.say(&err.clone().with("target", books.target()));
+                let err = err.with("target", books.target());
+                error!("{err}");
                 failure = Some(err);
             }
         }

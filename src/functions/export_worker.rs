@@ -2,7 +2,7 @@
 
 use tracing::{debug, info};
 
-use super::{App, note_run};
+use super::{App, note_run, out_of_time};
 use crate::error::{Error, Kind, Result};
 use crate::export::Nobody;
 use crate::export::step::{After, MESSAGE_VERSION, Message, step, without_world};
@@ -11,12 +11,11 @@ use crate::export::step::{After, MESSAGE_VERSION, Message, step, without_world};
 ///
 /// # Errors
 /// What ended the run, once; what the store failed with, so that the message comes again; and
-/// [`Kind::Unreadable`] if the message is none.
+/// [`Kind::Config`] if the message is none.
 pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
     let message = read(text)?;
     note_run(&message.run_id);
-    let Some(books) = app.books(Some(&message.target)).await.inspect_err(|err| app.say(err))?
-    else {
+    let Some(books) = app.books(Some(&message.target)).await? else {
         return Err(Error::new(Kind::Config, "find the target of a message")
             .because("no target of this app has its name")
             .with("target", &message.target)
@@ -24,10 +23,8 @@ pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
     };
     let slice = app.slice()?;
     debug!(work = ?message.r#do, shard = message.shard, "Begins");
-    let connected = slice.bound(app.target()).await.unwrap_or_else(|| {
-        Err(Error::new(Kind::Unavailable { retry_after: None }, "get the target ready")
-            .because("it took longer than a slice"))
-    });
+    let connected =
+        slice.bound(app.target()).await.unwrap_or_else(|| Err(out_of_time("get the target ready")));
     let after = match connected {
         Ok(target) => {
             let world = target.world(app.store().await?, std::sync::Arc::new(Nobody));
@@ -46,15 +43,16 @@ pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
             }
             Ok(Vec::new())
         }
-        After::Failed(err) => {
-            app.say(&err.clone().with("run", &message.run_id));
-            Err(err)
-        }
+        After::Failed(err) => Err(err.with("run", &message.run_id)),
         After::Ended | After::Lost => Ok(Vec::new()),
     }
 }
 
-fn read(text: &str) -> Result<Message> {
+/// The message that `text` is.
+///
+/// # Errors
+/// [`Kind::Config`] if it is none, [`Kind::Newer`] if another version wrote it.
+pub fn read(text: &str) -> Result<Message> {
     let refuse = |kind, reason: String, advice| {
         Err(Error::new(kind, "read a message of the queue").because(reason).advise(advice))
     };
@@ -66,7 +64,7 @@ fn read(text: &str) -> Result<Message> {
             "deploy the version of this program that wrote it",
         ),
         Err(err) => refuse(
-            Kind::Unreadable,
+            Kind::Config,
             format!("it is none of this program's: {err}"),
             "see who else puts messages on export-work",
         ),

@@ -201,11 +201,10 @@ async fn list(app: &App, request: &HttpRequest) -> Answered {
 }
 
 async fn cancel(app: &App, id: &str) -> Answered {
-    let (books, run) = find(app, id).await?;
-    let run = end::cancel(&books, &run.run_id).await?;
+    let (books, found) = find(app, id).await?;
+    let run = end::cancel(&books, &found.run_id).await?;
     match run.status {
-        // Asked for twice, it is cancelled all the same.
-        Status::Cancelled => Ok((accepted(&run), Vec::new())),
+        Status::Cancelled if !found.status.is_ended() => Ok((accepted(&run), Vec::new())),
         status => Err(Refusal::conflict(format!(
             "run {} is {}, so there is nothing to cancel",
             run.run_id,

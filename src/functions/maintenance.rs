@@ -5,9 +5,9 @@ use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
 use tracing::warn;
 
-use super::{App, opened};
+use super::{App, opened, out_of_time};
 use crate::config::Settings;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::export::books::Books;
 use crate::export::care;
 use crate::export::open::{Opening, open};
@@ -30,7 +30,7 @@ pub async fn run(app: &App) -> Result<Vec<Message>> {
     let schedule = app.schedule().and_then(Result::ok);
     let looked = all.iter().map(|books| {
         let looked = slice.bound(messages(app, books, settings, schedule.as_ref()));
-        async { looked.await.unwrap_or_else(|| Err(out_of_time())) }.boxed()
+        async { looked.await.unwrap_or_else(|| Err(out_of_time("look after a target"))) }.boxed()
     });
     let looked: Vec<_> =
         stream::iter(looked.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE).collect().await;
@@ -66,10 +66,19 @@ async fn messages(
 ) -> Result<Vec<Message>> {
     let mut messages = care::care(books, settings.run_idle_max).await?;
     let Some(schedule) = schedule else { return Ok(messages) };
-    if let Some(slot) = missed(books, schedule, app.is_timer_disabled()).await? {
+    let made_up = async {
+        let slot = missed(books, schedule, app.is_timer_disabled()).await?;
+        let Some(slot) = slot else { return Ok(None) };
         let (request, now) = (settings.request.clone(), app.clock().now());
         let opening = Opening::for_slot(books.target(), request, slot, now, true);
-        messages.extend(opened(books, &opening, open(books, &opening).await?));
+        Ok::<_, Error>(opened(books, &opening, open(books, &opening).await?))
+    };
+    match made_up.await {
+        Ok(message) => messages.extend(message),
+        // What was brought back is noted as such, so it has to go on the queue.
+        Err(err) => {
+            warn!(target_name = books.target(), "Could not look for missed slots: {err}");
+        }
     }
     Ok(messages)
 }
@@ -84,10 +93,4 @@ async fn delete(books: &Books, settings: &Settings, slice: &Slice) {
     if let Some(Err(err)) = slice.bound(deleted).await {
         warn!(target_name = books.target(), "Could not delete what is kept no longer: {err}");
     }
-}
-
-fn out_of_time() -> Error {
-    Error::new(Kind::Unavailable { retry_after: None }, "look after a target")
-        .because("it took longer than a slice")
-        .advise("it is looked after again in five minutes")
 }

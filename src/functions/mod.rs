@@ -28,6 +28,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Env, STORE_URL, Settings, check_store};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
+use crate::export::care;
 use crate::export::open::{Opened, Opening};
 use crate::export::slice::Slice;
 use crate::export::step::Message;
@@ -145,7 +146,8 @@ impl App {
     async fn store(&self) -> Result<Arc<dyn Store>> {
         let open = || async {
             let settings = self.settings()?;
-            let retry = RetryPolicy { elapsed_max: STORE_TIME_MAX, ..RetryPolicy::default() };
+            let elapsed_max = STORE_TIME_MAX.min(settings.slice);
+            let retry = RetryPolicy { elapsed_max, ..RetryPolicy::default() };
             let store = app::store(&settings.store, &settings.identities, &self.env, retry)?;
             store.check().await?;
             Ok(store)
@@ -208,10 +210,12 @@ impl App {
         Arc::new(SystemClock)
     }
 
-    /// Says on stderr what ended a run, or kept one from being opened: the platform reads it as an
-    /// error.
-    fn say(&self, err: &Error) {
-        self.terminal.say(&format!("easm-export: {err}"));
+    /// Says on stderr what somebody must mend: it ended a run, or kept one from being opened. The
+    /// platform reads it as an error. What may pass comes again by itself, and is in the log.
+    fn say_if_final(&self, err: &Error) {
+        if !err.kind().is_retryable() {
+            self.terminal.say(&format!("easm-export: {err}"));
+        }
     }
 }
 
@@ -251,19 +255,30 @@ fn texts(messages: &[Message]) -> Vec<String> {
 #[async_trait]
 impl Functions for App {
     async fn timer(&self, name: &'static str, timer: Timer) -> Result<Vec<String>> {
-        let messages = match name {
-            "ExportTimer" => export_timer::run(self, timer).await?,
-            "Maintenance" => maintenance::run(self).await?,
-            _ => return Err(unknown(name)),
+        let done = match name {
+            "ExportTimer" => export_timer::run(self, timer).await,
+            "Maintenance" => maintenance::run(self).await,
+            _ => Err(unknown(name)),
         };
-        Ok(texts(&messages))
+        done.map(|messages| texts(&messages)).inspect_err(|err| self.say_if_final(err))
     }
 
     async fn message(&self, name: &'static str, text: String) -> Result<Vec<String>> {
-        match name {
-            "ExportWorker" => Ok(texts(&export_worker::run(self, &text).await?)),
+        let done = match name {
+            "ExportWorker" => export_worker::run(self, &text).await,
             _ => Err(unknown(name)),
+        };
+        done.map(|messages| texts(&messages)).inspect_err(|err| self.say_if_final(err))
+    }
+
+    async fn keep(&self, work: Vec<String>) -> Result<()> {
+        for text in &work {
+            let message = export_worker::read(text)?;
+            if let Some(books) = self.books(Some(&message.target)).await? {
+                care::make_due(&books, &message.run_id).await?;
+            }
         }
+        Ok(())
     }
 
     async fn http(
@@ -285,6 +300,13 @@ impl Functions for App {
             _ => Err(Refusal::of(&unknown(name))),
         }
     }
+}
+
+/// What took longer than a slice.
+fn out_of_time(operation: &'static str) -> Error {
+    Error::new(Kind::Unavailable { retry_after: None }, operation)
+        .because("it took longer than a slice")
+        .advise("it is tried again by itself")
 }
 
 fn unknown(name: &str) -> Error {

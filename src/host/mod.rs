@@ -32,7 +32,7 @@ use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use futures::future::FutureExt;
 use tokio::net::TcpListener;
-use tracing::{Instrument, Span, debug, error, field, info_span};
+use tracing::{Instrument, Span, debug, error, field, info_span, warn};
 
 use crate::error::{Error, Kind, Result};
 use body::{Bodies, Body};
@@ -107,6 +107,12 @@ pub trait Functions: Send + Sync + 'static {
         name: &'static str,
         request: HttpRequest,
     ) -> Result<(HttpReply, Vec<String>), Refusal>;
+
+    /// Sees to it that `work`, which cannot be put on the queue, is done all the same.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    async fn keep(&self, work: Vec<String>) -> Result<()>;
 }
 
 /// What every request needs.
@@ -189,18 +195,15 @@ async fn answer<F: Functions>(
             let answered = async {
                 let body = http::Body::of_forwarded(body, announced)?;
                 let request = HttpRequest::forwarded(&parts, params, body);
-                handler.http(function, request).await
+                let (reply, work) = handler.http(function, request).await?;
+                // The host does not forward to a function with a queue: somebody took that away.
+                if !work.is_empty() {
+                    warn!("A forwarded request needs the queue; maintenance goes on with it");
+                    handler.functions.keep(work).await?;
+                }
+                Ok(reply)
             };
             let answered = answered.instrument(span).await;
-            // A function that puts work on the queue is never forwarded to: its queue would be lost.
-            let answered = answered.and_then(|(reply, work)| match work.is_empty() {
-                true => Ok(reply),
-                false => Err(Refusal::of(
-                    &Error::new(Kind::Internal, "put work on the queue")
-                        .because("the host forwarded a request that needs the queue")
-                        .advise("give the function its queue output back"),
-                )),
-            });
             reply::forwarded(answered, &id)
         }
     }
@@ -229,18 +232,17 @@ impl<F: Functions> Handler<F> {
     async fn default_mode(&self, function: &Function, body: Body, id: &str) -> Response {
         let payload = match &body {
             Body::Read(bytes) => Payload::parse(bytes),
+            // The only payload of that size is a request with a large body.
+            Body::TooLarge if matches!(function.trigger, Trigger::Http { .. }) => {
+                return reply::default_http(Err(Refusal::too_large()), id);
+            }
             Body::TooLarge => Err(unreadable("it is too large")),
             Body::Broken => Err(unreadable("it broke off")),
         };
         drop(body);
         let payload = match payload {
             Ok(payload) => payload,
-            Err(err) => {
-                let Trigger::Http { .. } = function.trigger else { return self.failed(&err) };
-                // The only payload of that size is a request with a large body.
-                let refusal = Refusal::too_large();
-                return reply::default_http(Err(refusal), id);
-            }
+            Err(err) => return self.failed(&err),
         };
         match function.trigger {
             Trigger::Timer => {
