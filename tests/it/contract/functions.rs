@@ -92,6 +92,27 @@ async fn a_run_asked_for_is_accepted_found_and_carried_to_an_exact_end() {
 }
 
 #[tokio::test]
+async fn exports_is_served_at_its_route_too() {
+    let world = world(30).await;
+    let handler = Handler::start(&world, &[]).await;
+    let answer = handler.ask(Mode::Forwarding, &post(&json!({"maxAssets": 5}))).await;
+    accepted(answer);
+    handler.end().await.expect_quiet();
+}
+
+#[tokio::test]
+async fn a_cancelled_run_is_finished_and_cannot_be_cancelled() {
+    let world = world(30).await;
+    let handler = Handler::start(&world, &[]).await;
+    let opened = accepted(handler.ask(Mode::Default, &post(&json!({}))).await).run_id();
+    let cancel = ask("DELETE", &format!("/exports/{opened}"));
+    handler.ask(Mode::Default, &cancel).await.expect(202);
+    assert_run_document(&run_json(&world, &opened), "cancelled");
+    handler.ask(Mode::Default, &cancel).await.expect_error(409, "");
+    handler.end().await.expect_quiet();
+}
+
+#[tokio::test]
 async fn an_equal_request_joins_the_active_run_and_another_does_not() {
     let world = world(40).await;
     let handler = Handler::start(&world, &[]).await;

@@ -8,10 +8,12 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::functions_host::{Handler, Mode, free_port};
-use super::functions_payload::{SLOT, ask, slot, timer};
+use super::functions_payload::{SLOT, ask, message as payload_of, slot, timer};
 use super::world;
 use crate::support::{bare_command, finish, program, signal};
 
+/// Far more than a slice of one second.
+const SLICE_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 /// Twice the seconds that an orphan has.
 const POLLS_MAX: u32 = 200;
@@ -180,4 +182,47 @@ async fn nothing_that_a_caller_shows_is_written_down() {
     let logs = handler.end().await;
     let all = logs.stdout + &logs.stderr;
     assert!(!all.contains("of-the-caller-0123456789"), "{all}");
+}
+
+#[tokio::test]
+async fn missing_or_bad_settings_are_said_on_stderr_by_name() {
+    for (name, value) in [("EASM_TENANT_ID", ""), ("EASM_PAGE_SIZE", "5000"), ("EASM_SHARDS", "x")]
+    {
+        let world = world(5).await;
+        let handler = Handler::start(&world, &[(name, value)]).await;
+        handler.invoke("ExportTimer", &slot(SLOT)).await.expect(500);
+        handler.ping().await;
+        let stderr = handler.end().await.stderr;
+        assert!(stderr.contains(name), "{name}={value}: {stderr:?}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn work_that_fails_is_said_on_stderr_in_one_line() {
+    let world = world(5).await;
+    let handler = Handler::start(&world, &[]).await;
+    handler.deliver("of somebody else").await.expect(500);
+    handler.ping().await;
+    let stderr = handler.end().await.stderr;
+    assert_eq!(stderr.lines().count(), 1, "{stderr:?}");
+}
+
+#[tokio::test]
+async fn no_invocation_works_longer_than_its_slice() {
+    let world = world(5).await;
+    let gone = free_port();
+    let gone = format!("http://127.0.0.1:{gone}/devstoreaccount1/exports");
+    let vars = [("EASM_STORE_URL", gone.as_str()), ("EASM_SLICE_SECONDS", "1")];
+    let handler = Handler::start(&world, &vars).await;
+    let message =
+        "{\"v\":1,\"do\":\"plan\",\"target\":\"contoso\",\"runId\":\"20240305T060000Z-1a2b3c4d\"}";
+    let (timer, message) = (slot(SLOT), payload_of(message));
+    for (function, payload) in
+        [("ExportWorker", &message), ("ExportTimer", &timer), ("Maintenance", &timer)]
+    {
+        let reply = tokio::time::timeout(SLICE_MAX, handler.invoke(function, payload)).await;
+        assert!(reply.is_ok(), "{function} works on after {SLICE_MAX:?}");
+    }
+    handler.end().await;
 }

@@ -394,3 +394,16 @@ async fn log_lines_name_the_invocation_the_function_and_the_run() {
         assert!(line.contains("\"run.id\""), "a field to search by: {line}");
     }
 }
+
+#[tokio::test]
+async fn what_the_host_sent_and_cannot_be_read_is_not_called_too_large() {
+    let world = world(5).await;
+    let handler = Handler::start(&world, &[]).await;
+    for body in ["nonsense", "", "{\"Data\":"] {
+        let (status, _, text) = handler.post("/Exports", &fresh_id(), body.into()).await;
+        let reply: Value = serde_json::from_str(&text).unwrap();
+        let told = reply["Outputs"]["res"]["statusCode"].clone();
+        assert!(status == 500 || told != 413, "{body:?}: {text}");
+    }
+    handler.end().await;
+}

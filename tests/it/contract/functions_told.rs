@@ -41,6 +41,17 @@ async fn health_says_ok_or_what_is_wrong_without_detail() {
 }
 
 #[tokio::test]
+async fn a_schedule_that_the_host_would_drop_is_not_healthy() {
+    for schedule in ["every morning", "0 0 25 * * *", "* *"] {
+        let world = world(5).await;
+        let handler = Handler::start(&world, &[("EXPORT_SCHEDULE", schedule)]).await;
+        let answer = handler.ask(Mode::Default, &ask("GET", "/health")).await;
+        assert_eq!(answer.status, 503, "{schedule}: {answer:?}");
+        handler.end().await;
+    }
+}
+
+#[tokio::test]
 async fn an_anonymous_function_shuts_all_of_them_but_health() {
     let world = world(5).await;
     let function = |name: &str, level: &str| {
