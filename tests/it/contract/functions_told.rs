@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::functions::{accepted, post};
 use super::functions_host::{Handler, Mode, free_port};
-use super::functions_payload::ask;
+use super::functions_payload::{SLOT, ask, slot};
 use super::runs::assert_run_document;
 use super::world;
 use crate::support::World;
@@ -151,4 +151,16 @@ async fn what_the_service_refuses_is_told_without_its_token() {
             assert!(!said.contains(&token[at..at + 16]), "a piece of a token is told: {said}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_unknown_setting_is_reported_by_its_name() {
+    let world = world(5).await;
+    let handler = Handler::start(&world, &[("EASM_FILTRE", "x")]).await;
+    let work = handler.invoke("ExportTimer", &slot(SLOT)).await.expect(200).work();
+    handler.carry(work, 1).await;
+    let logs = handler.end().await.expect_quiet();
+    let said =
+        logs.stdout.lines().any(|line| line.contains("EASM_FILTRE") && line.contains("WARN"));
+    assert!(said, "{}", logs.stdout);
 }
