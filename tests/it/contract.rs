@@ -15,6 +15,13 @@ use serde_json::{Value, json};
 use crate::support::{Done, World, assert_same_lines, finish};
 
 mod ends;
+mod functions;
+mod functions_assets;
+mod functions_host;
+mod functions_life;
+mod functions_payload;
+mod functions_protocol;
+mod functions_told;
 mod identity;
 mod refusals;
 mod repair;
