@@ -23,6 +23,9 @@ const EARLY: Duration = Duration::from_secs(5);
 /// The same for a timer that may go off again so soon.
 const EARLY_UNBOOKED: Duration = Duration::from_millis(500);
 
+/// A timer that goes off less often is booked.
+const UNBOOKED_EVERY: Duration = Duration::from_secs(60);
+
 /// Before this no host ran: a date that stands for "never".
 const NEVER_BEFORE_MS: i64 = 946_684_800_000;
 
@@ -65,7 +68,8 @@ pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
 /// The slot that the timer went off for. `None`: somebody started it at a time of their own. A timer that
 /// the host keeps no book of, since it goes off more than once a minute, is for the newest occurrence.
 fn slot(timer: Timer, schedule: Option<&Schedule>, now: Timestamp) -> Option<Timestamp> {
-    let newest = || schedule?.newest_occurrence(now.plus(EARLY_UNBOOKED));
+    let is_new = |newest: &Timestamp| now.since(*newest) < UNBOOKED_EVERY;
+    let newest = || schedule?.newest_occurrence(now.plus(EARLY_UNBOOKED)).filter(is_new);
     let is_due = |next: &Timestamp| *next <= now.plus(EARLY) && next.unix_ms() > NEVER_BEFORE_MS;
     timer.next.or_else(newest).filter(is_due).filter(|_| !timer.is_by_hand)
 }
@@ -107,5 +111,8 @@ mod tests {
         let often = Schedule::parse("*/20 * * * * *").expect("a schedule");
         let late = at("2026-11-22T06:00:41Z");
         assert_eq!(slot(Timer::default(), Some(&often), late), Some(at("2026-11-22T06:00:40Z")));
+        let daily = Schedule::parse("0 0 6 * * *").expect("a schedule");
+        let later = at("2026-11-22T06:01:00Z");
+        assert_eq!(slot(Timer::default(), Some(&daily), later), None);
     }
 }

@@ -11,11 +11,15 @@ use tracing::warn;
 
 use super::openapi::{Answer, Operation, schema};
 use super::{App, GET, TABLE};
+use crate::config::names;
 use crate::host::app_root;
 use crate::host::http::{HttpReply, JSON, Refusal};
 
 /// How long an answer stands (contract, section 4).
 const STANDS_FOR: Duration = Duration::from_secs(60);
+
+/// The setting that says who may call.
+const AUTH: &str = "EASM_AUTH";
 
 /// Longest time that the store is waited for.
 const STORE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -118,17 +122,21 @@ fn open_functions(app: &App) -> Vec<&'static str> {
     open
 }
 
-/// Refuses every request while a function is open to anybody (contract, section 2, `EASM_AUTH`).
+/// Refuses every request while it is not certain that whoever may call is asked for a key: a function is
+/// open to anybody, or something else than keys is wanted (contract, section 2, `EASM_AUTH`).
 ///
 /// # Errors
 /// A refusal with `503`.
 pub fn refuse_if_open(app: &App) -> Result<(), Refusal> {
+    let refuse = |words: &str| Err(Refusal::new(503, "settings", words));
+    let (wanted, default) = (app.env.get(AUTH), names::default(AUTH));
+    if wanted.is_some_and(|wanted| wanted != default) {
+        return refuse("EASM_AUTH: only key is part of this version; set it, or take it away");
+    }
     match app.open.get_or_init(|| open_functions(app)).is_empty() {
         true => Ok(()),
-        false => Err(Refusal::new(
-            503,
-            "settings",
-            "a function is anonymous, but keys are to protect it; restore its authLevel",
-        )),
+        false => {
+            refuse("a function is anonymous, but keys are to protect it; restore its authLevel")
+        }
     }
 }

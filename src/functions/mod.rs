@@ -210,12 +210,10 @@ impl App {
         Arc::new(SystemClock)
     }
 
-    /// Says on stderr what somebody must mend: it ended a run, or kept one from being opened. The
-    /// platform reads it as an error. What may pass comes again by itself, and is in the log.
-    fn say_if_final(&self, err: &Error) {
-        if !err.kind().is_retryable() {
-            self.terminal.say(&format!("easm-export: {err}"));
-        }
+    /// Says on stderr why an invocation fails: the host drops the body of the answer, and takes what is
+    /// on stdout for information only.
+    fn say(&self, err: &Error) {
+        self.terminal.say(&format!("easm-export: {err}"));
     }
 }
 
@@ -260,7 +258,7 @@ impl Functions for App {
             "Maintenance" => maintenance::run(self).await,
             _ => Err(unknown(name)),
         };
-        done.map(|messages| texts(&messages)).inspect_err(|err| self.say_if_final(err))
+        done.map(|messages| texts(&messages)).inspect_err(|err| self.say(err))
     }
 
     async fn message(&self, name: &'static str, text: String) -> Result<Vec<String>> {
@@ -268,7 +266,7 @@ impl Functions for App {
             "ExportWorker" => export_worker::run(self, &text).await,
             _ => Err(unknown(name)),
         };
-        done.map(|messages| texts(&messages)).inspect_err(|err| self.say_if_final(err))
+        done.map(|messages| texts(&messages)).inspect_err(|err| self.say(err))
     }
 
     async fn keep(&self, work: Vec<String>) -> Result<()> {

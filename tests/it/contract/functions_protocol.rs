@@ -362,7 +362,9 @@ async fn maintenance_finds_nothing_to_do_or_harms_nothing() {
     let handler = Handler::start(&world, &[]).await;
     let maintain = timer(&Value::Null);
     let work = handler.invoke("Maintenance", &maintain).await.expect(200).work();
-    assert!(work.is_empty(), "there is nothing yet: {work:?}");
+    // It makes up for the newest slot, if that is of today and the timer had time enough for it.
+    assert!(work.len() <= 1, "{work:?}");
+    handler.carry(work, 6).await;
     handler.invoke("ExportTimer", &slot(SLOT)).await.expect(200);
     let work = handler.invoke("Maintenance", &maintain).await.expect(200).work();
     handler.carry(work, 7).await;
