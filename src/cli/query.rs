@@ -56,7 +56,8 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
     let (_, slice) = Slice::endless();
     let bounds = Bounds { assets_max: limit, bytes_max: usize::MAX, page_size, slice };
     let mut add = |page: Page| {
-        page.assets.iter().try_for_each(|asset| output.add(&page.body[asset.span.clone()]))
+        page.assets.iter().try_for_each(|asset| output.add(&page.body[asset.span.clone()]))?;
+        Ok(0)
     };
     let read = query::read(target.source(), &query, args.mark, &bounds, &mut add);
     let Answered { next, total } = unless_interrupted(read).await?;

@@ -8,7 +8,7 @@ use tracing::info;
 use crate::config::{Env, parse};
 use crate::error::{Error, Kind, Result};
 use crate::functions::{App, TABLE};
-use crate::host;
+use crate::host::{self, parent::Parent};
 use crate::telemetry::Terminal;
 
 /// Where the host says which port it looks for us on.
@@ -20,6 +20,7 @@ pub const PORT: &str = "FUNCTIONS_CUSTOMHANDLER_PORT";
 /// # Errors
 /// What kept it from serving, or ended it.
 pub async fn run(env: Env, terminal: &Terminal) -> Result<u8> {
+    let parent = Parent::now();
     let Some(port) = env.get(PORT) else {
         return Err(Error::new(Kind::Usage, "serve")
             .because(format!("{PORT} is not set"))
@@ -35,5 +36,5 @@ pub async fn run(env: Env, terminal: &Terminal) -> Result<u8> {
     info!(port, version = env!("CARGO_PKG_VERSION"), "Serving");
     let app = App::new(env, terminal);
     let time_max = app.answer_time_max();
-    Err(host::serve(listener, TABLE, app, time_max).await)
+    Err(host::serve(listener, TABLE, app, time_max, parent).await)
 }

@@ -61,6 +61,11 @@ impl Csv {
         self.writer.write_record(None::<&[u8]>).map_err(|err| unwritten(&err))
     }
 
+    /// Bytes of the table so far.
+    pub fn n_bytes(&self) -> usize {
+        self.writer.get_ref().len()
+    }
+
     /// The whole table.
     ///
     /// # Errors

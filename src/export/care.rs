@@ -33,15 +33,15 @@ const LATE: Duration = Duration::from_secs(60 * 60);
 const LATE_RUNS_MAX: usize = 4;
 
 /// Looks once after everything of a target that is in work. `idle_max` is how long a run may wait
-/// without saving anything (`EASM_RUN_HOURS_MAX`). Gives what goes on the queue.
+/// without saving anything (`EASM_RUN_HOURS_MAX`). What goes on the queue is added to `messages`, run by
+/// run: that it was given out is saved already, so it counts also if this is given up halfway.
 ///
 /// Safe to repeat, and to do twice at once. What fails for one run is logged and does not keep the
 /// others from being looked after.
 ///
 /// # Errors
 /// What the store failed with before anything could be looked at.
-pub async fn care(books: &Books, idle_max: Duration) -> Result<Vec<Message>> {
-    let mut messages = Vec::new();
+pub async fn care(books: &Books, idle_max: Duration, messages: &mut Vec<Message>) -> Result<()> {
     for active in books.active().await? {
         let looked = async {
             books.open_run(&active).await?;
@@ -53,7 +53,7 @@ pub async fn care(books: &Books, idle_max: Duration) -> Result<Vec<Message>> {
         }
     }
     look_at_late(books).await;
-    Ok(messages)
+    Ok(())
 }
 
 /// Brings to its end what ended and has not everything that follows from it: whoever ended it may have

@@ -23,7 +23,8 @@ pub const LIMIT_DEFAULT: u64 = 100;
 pub struct Bounds {
     /// Most assets.
     pub assets_max: u64,
-    /// Most bytes of assets, as the service sends them less white space. A single asset may be larger.
+    /// Most bytes of assets, as the service sends them less white space and as they are given back by what
+    /// takes them. A page may be more of the latter, and a single asset of both.
     pub bytes_max: usize,
     /// Most assets of a page.
     pub page_size: u32,
@@ -41,7 +42,7 @@ pub struct Answered {
 }
 
 /// Reads the assets that match `query`, from `mark` on, and gives `add` page by page, less what is more
-/// than was asked for. Stops early, with a cursor, where a bound is reached, and where the service stops answering
+/// than was asked for; it says how many bytes it made of it. Stops early, with a cursor, where a bound is reached, and where the service stops answering
 /// after at least one page.
 ///
 /// # Errors
@@ -52,7 +53,7 @@ pub async fn read(
     query: &Query,
     mark: Option<String>,
     bounds: &Bounds,
-    add: &mut (dyn FnMut(Page) -> Result<()> + Send),
+    add: &mut (dyn FnMut(Page) -> Result<usize> + Send),
 ) -> Result<Answered> {
     let (mut n_left, mut bytes_left) = (bounds.assets_max, bounds.bytes_max);
     let (mut mark, mut total, mut page_size) = (mark, None, bounds.page_size);
@@ -87,7 +88,7 @@ pub async fn read(
         let fits = usize::try_from(n_left).unwrap_or(usize::MAX);
         page.assets.truncate(fits);
         let next = page.next.take();
-        add(page)?;
+        let n_bytes = add(page)?.max(n_bytes);
         if n_assets > n_left {
             // A longer page than was asked for. Going on before it repeats some, and loses none.
             return Ok(Answered { next: before(), total });
@@ -176,7 +177,7 @@ mod tests {
         let mut add = |page: Page| {
             let spans = page.assets.iter().map(|asset| asset.span.clone());
             text.extend(spans.map(|span| std::str::from_utf8(&page.body[span]).expect("text")));
-            Ok(())
+            Ok(0)
         };
         let answered = read(source, &query, mark.map(str::to_owned), &bounds, &mut add).await?;
         Ok((text, answered.next))

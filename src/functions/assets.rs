@@ -1,10 +1,12 @@
 //! `Assets`: answers a query for some assets, at once.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::fields::{Field, Fields, Sort, bad_field};
@@ -120,17 +122,18 @@ struct AssetPage {
 }
 
 /// Whose turn it is.
-pub struct Turns(Semaphore);
+pub struct Turns(Arc<Semaphore>);
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Semaphore::new(QUERIES_AT_ONCE))
+        Self(Arc::new(Semaphore::new(QUERIES_AT_ONCE)))
     }
 }
 
 impl Turns {
-    async fn next(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        let turn = tokio::time::timeout(TURN_TIME_MAX, self.0.acquire()).await;
+    async fn next(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let turn = Arc::clone(&self.0).acquire_owned();
+        let turn = tokio::time::timeout(TURN_TIME_MAX, turn).await;
         turn.ok().and_then(std::result::Result::ok).ok_or_else(|| {
             Refusal::busy("other queries are being answered; try again later", TURN_TIME_MAX)
         })
@@ -170,7 +173,8 @@ pub async fn run(app: &App, request: &HttpRequest) -> Result<HttpReply, Refusal>
         return Err(Refusal::bad_input("target: no target has this name"));
     }
     let Asked { query, limit, mark, format } = asked(&fields, settings)?;
-    let _turn = app.turns.next().await?;
+    // Held until the answer is read, since it is in memory until then.
+    let turn = app.turns.next().await?;
     let slice = Slice::of(until.saturating_duration_since(Instant::now()));
     let target = slice.bound(app.target()).await.unwrap_or_else(|| {
         Err(Error::new(Kind::Deadline, "get the target ready").because("it took too long"))
@@ -179,8 +183,9 @@ pub async fn run(app: &App, request: &HttpRequest) -> Result<HttpReply, Refusal>
     let bounds = Bounds { assets_max: limit, bytes_max: BYTES_MAX, page_size, slice };
     let mut output = Output::new(format)?;
     let mut add = |page: Page| output.add(page);
-    let answered = query::read(target.source(), &query, mark, &bounds, &mut add).await?;
-    output.end(answered)
+    let answered =
+        query::read(target.world.source.as_ref(), &query, mark, &bounds, &mut add).await?;
+    Ok(output.end(answered)?.holding(turn))
 }
 
 fn asked(fields: &Fields, settings: &Settings) -> Result<Asked, Refusal> {
@@ -230,9 +235,15 @@ fn columns_of(text: &str) -> Result<Vec<String>, Refusal> {
         let words = format!("columns: use 1 to {COLUMNS_MAX} names with commas between them");
         return Err(Refusal::bad_input(words));
     }
-    match columns.iter().any(|column| column.contains(['.', '[', '*'])) {
-        true => Err(Refusal::bad_input("columns: paths are not part of this version; use members")),
-        false => Ok(columns),
+    if columns.iter().any(|column| column.contains(['.', '[', '*'])) {
+        let words = "columns: paths are not part of this version; use members";
+        return Err(Refusal::bad_input(words));
+    }
+    let n_different = columns.iter().collect::<BTreeSet<_>>().len();
+    match n_different == columns.len() {
+        true => Ok(columns),
+        // Whoever asks for one member a hundred times gets an answer a hundred times as large.
+        false => Err(Refusal::bad_input("columns: name each of them once")),
     }
 }
 
@@ -252,27 +263,33 @@ impl Output {
         })
     }
 
-    fn add(&mut self, page: Page) -> Result<()> {
+    /// Adds a page, and says how many bytes of the answer it is.
+    fn add(&mut self, page: Page) -> Result<usize> {
         let Page { mut body, assets, .. } = page;
-        let (Some(first), Some(last)) = (assets.first(), assets.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (assets.first(), assets.last()) else { return Ok(0) };
         match self {
             Self::Json { pieces } => {
                 // They are elements of one array, with commas between them and no white space.
                 let span = first.span.start..last.span.end;
                 let start = if pieces.is_empty() { JSON_START } else { b"," };
+                let n_bytes = start.len() + span.len();
                 pieces.push(Bytes::from_static(start));
                 pieces.push(Bytes::from_owner(body).slice(span));
+                Ok(n_bytes)
             }
             Self::Ndjson { pieces } => {
                 let spans: Vec<_> = assets.into_iter().map(|asset| asset.span).collect();
                 let lines = ndjson::to_lines(&mut body, &spans);
+                let n_bytes = lines.len();
                 pieces.push(Bytes::from_owner(body).slice(lines));
+                Ok(n_bytes)
             }
             Self::Csv(csv) => {
+                let before = csv.n_bytes();
                 assets.iter().try_for_each(|asset| csv.add(&body[asset.span.clone()]))?;
+                Ok(csv.n_bytes() - before)
             }
         }
-        Ok(())
     }
 
     fn end(self, answered: Answered) -> Result<HttpReply, Refusal> {

@@ -21,7 +21,7 @@ use crate::schedule::Schedule;
 const EARLY: Duration = Duration::from_secs(5);
 
 /// The same for a timer that may go off again so soon.
-const EARLY_UNBOOKED: Duration = Duration::from_millis(500);
+const EARLY_UNBOOKED: Duration = Duration::from_secs(1);
 
 /// A timer that goes off less often is booked.
 const UNBOOKED_EVERY: Duration = Duration::from_secs(60);
@@ -97,7 +97,7 @@ mod tests {
         let at = |text: &str| Timestamp::parse(text).expect("a date");
         let now = at("2026-11-22T06:00:00Z");
         let check = |next: Option<&str>, is_by_hand, want: Option<&str>| {
-            let timer = Timer { next: next.map(at), is_by_hand, ..Timer::default() };
+            let timer = Timer { next: next.map(at), is_by_hand };
             assert_eq!(slot(timer, None, now), want.map(at), "{next:?}");
         };
         let due = Some("2026-11-22T06:00:00Z");

@@ -4,7 +4,6 @@ use tracing::{debug, info};
 
 use super::{App, note_run, out_of_time};
 use crate::error::{Error, Kind, Result};
-use crate::export::Nobody;
 use crate::export::step::{After, MESSAGE_VERSION, Message, step, without_world};
 
 /// Runs the function for the message `text`.
@@ -26,10 +25,7 @@ pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
     let connected =
         slice.bound(app.target()).await.unwrap_or_else(|| Err(out_of_time("get the target ready")));
     let after = match connected {
-        Ok(target) => {
-            let world = target.world(app.store().await?, std::sync::Arc::new(Nobody));
-            step(&world, &target.job(), &message, &slice).await?
-        }
+        Ok(target) => step(&target.world, &target.job, &message, &slice).await?,
         Err(err) => {
             let idle_max = app.settings()?.run_idle_max;
             without_world(&books, idle_max, &message, err).await?
@@ -65,7 +61,8 @@ pub fn read(text: &str) -> Result<Message> {
         ),
         Err(err) => refuse(
             Kind::Config,
-            format!("it is none of this program's: {err}"),
+            // What it says is not repeated: it may be anything.
+            format!("it is none of this program's (column {})", err.column()),
             "see who else puts messages on export-work",
         ),
     }

@@ -53,8 +53,9 @@ impl Fields {
     /// # Errors
     /// A refusal that names the first that is not `known`.
     pub fn of_query(request: &HttpRequest, known: &'static [Field]) -> Result<Self, Refusal> {
-        let ours =
-            request.query.iter().filter(|(name, _)| !OF_THE_PLATFORM.contains(&name.as_str()));
+        let is_platforms =
+            |name: &str| OF_THE_PLATFORM.iter().any(|platform| platform.eq_ignore_ascii_case(name));
+        let ours = request.query.iter().filter(|(name, _)| !is_platforms(name));
         let ours = ours.map(|(name, value)| (name.clone(), Value::from(value.as_str())));
         Self::checked(ours.collect(), known)
     }
@@ -205,6 +206,7 @@ mod tests {
             }
         };
         check(&[("limit", "1"), ("code", "KEY")], "", None);
+        check(&[("Code", "KEY"), ("clientid", "x")], "", None);
         check(&[("limits", "1")], "", Some("limits"));
         check(&[], r#"{"filter": "x"}"#, None);
         check(&[], r#"{"filtre": "x"}"#, Some("filtre"));

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::{App, opened, out_of_time};
 use crate::config::Settings;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::export::books::Books;
 use crate::export::care;
 use crate::export::open::{Opening, open};
@@ -29,68 +29,65 @@ pub async fn run(app: &App) -> Result<Vec<Message>> {
     // Without one the host has no timer that could miss anything, and Health says so.
     let schedule = app.schedule().and_then(Result::ok);
     let looked = all.iter().map(|books| {
-        let looked = slice.bound(messages(app, books, settings, schedule.as_ref()));
-        async { looked.await.unwrap_or_else(|| Err(out_of_time("look after a target"))) }.boxed()
+        let look = async {
+            let mut messages = Vec::new();
+            let look = look(app, books, settings, schedule.as_ref(), &mut messages);
+            let looked = slice.bound(look).await;
+            (messages, looked.unwrap_or_else(|| Err(out_of_time("look after a target"))))
+        };
+        look.boxed()
     });
     let looked: Vec<_> =
         stream::iter(looked.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE).collect().await;
     let (mut messages, mut failure, mut n_done) = (Vec::new(), None, 0);
-    for (books, looked) in all.iter().zip(looked) {
+    for (books, (of_target, looked)) in all.iter().zip(looked) {
+        messages.extend(of_target);
         match looked {
-            Ok(of_target) => {
-                messages.extend(of_target);
-                n_done += 1;
-            }
+            Ok(()) => n_done += 1,
             Err(err) => {
                 warn!(target_name = books.target(), "Could not look after a target: {err}");
                 failure = Some(err);
             }
         }
     }
-    // Behind everything that brings work back, since a look lists all that there is.
-    for books in &all {
-        delete(books, settings, &slice).await;
+    // What is brought back leaves with the answer, so nothing else is done before that.
+    if messages.is_empty() {
+        for books in &all {
+            delete(books, settings, &slice).await;
+        }
     }
     match failure {
-        Some(err) if n_done == 0 => Err(err),
+        Some(err) if n_done == 0 && messages.is_empty() => Err(err),
         _ => Ok(messages),
     }
 }
 
-/// What is to be done for the target now.
-async fn messages(
+/// Looks after the target once. What goes on the queue is added to `messages`, also where it fails
+/// behind that: it is noted as given out.
+async fn look(
     app: &App,
     books: &Books,
     settings: &Settings,
     schedule: Option<&Schedule>,
-) -> Result<Vec<Message>> {
-    let mut messages = care::care(books, settings.run_idle_max).await?;
-    let Some(schedule) = schedule else { return Ok(messages) };
-    let made_up = async {
-        let slot = missed(books, schedule, app.is_timer_disabled()).await?;
-        let Some(slot) = slot else { return Ok(None) };
+    messages: &mut Vec<Message>,
+) -> Result<()> {
+    care::care(books, settings.run_idle_max, messages).await?;
+    let Some(schedule) = schedule else { return Ok(()) };
+    if let Some(slot) = missed(books, schedule, app.is_timer_disabled()).await? {
         let (request, now) = (settings.request.clone(), app.clock().now());
         let opening = Opening::for_slot(books.target(), request, slot, now, true);
-        Ok::<_, Error>(opened(books, &opening, open(books, &opening).await?))
-    };
-    match made_up.await {
-        Ok(message) => messages.extend(message),
-        // What was brought back is noted as such, so it has to go on the queue.
-        Err(err) => {
-            warn!(target_name = books.target(), "Could not look for missed slots: {err}");
-        }
+        messages.extend(opened(books, &opening, open(books, &opening).await?));
     }
-    Ok(messages)
+    Ok(())
 }
 
 /// Deletes of a target, and of the keys beside it, what is kept no longer. What fails is only logged: it
 /// is tried again the next time.
 async fn delete(books: &Books, settings: &Settings, slice: &Slice) {
-    let deleted = async {
-        retain(books, Retention { days: settings.retention_days }).await?;
-        forget_keys(books).await
-    };
-    if let Some(Err(err)) = slice.bound(deleted).await {
+    let retention = Retention { days: settings.retention_days };
+    let deleted =
+        [slice.bound(retain(books, retention)).await, slice.bound(forget_keys(books)).await];
+    for err in deleted.into_iter().flatten().filter_map(Result::err) {
         warn!(target_name = books.target(), "Could not delete what is kept no longer: {err}");
     }
 }

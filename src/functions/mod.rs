@@ -32,6 +32,7 @@ use crate::export::care;
 use crate::export::open::{Opened, Opening};
 use crate::export::slice::Slice;
 use crate::export::step::Message;
+use crate::export::{Job, Nobody, World};
 use crate::host::app_root::{self, TIMEOUT_SETTING};
 use crate::host::http::{HttpReply, HttpRequest, Refusal};
 use crate::host::payload::Timer;
@@ -73,8 +74,9 @@ pub const TABLE: &[Function] = &[
     },
 ];
 
-/// How much before the host's time-out this program answers for a function that is not done.
-const ANSWER_BEFORE: Duration = Duration::from_secs(15);
+/// How much before the host's time-out this program answers for a function that is not done. The host
+/// counts from a little earlier: it may have waited for this process to be there.
+const ANSWER_BEFORE: Duration = Duration::from_secs(30);
 
 /// How much before the host's time-out a slice ends at the latest: a request of the store that is in
 /// work then is tried for [`STORE_TIME_MAX`], and what was read is saved.
@@ -96,12 +98,19 @@ pub struct App {
     function_timeout: Duration,
     settings: OnceLock<Result<Settings>>,
     store: OnceCell<Arc<dyn Store>>,
-    target: OnceCell<Arc<Target>>,
+    target: OnceCell<Arc<Connected>>,
     /// Functions that anybody may call though they should not.
     open: OnceLock<Vec<&'static str>>,
     health: health::Health,
     /// Whose query is answered now.
     turns: assets::Turns,
+}
+
+/// A target that is signed in: one world for all that this process does for it, since what works in it
+/// shares the room for pages.
+struct Connected {
+    world: World,
+    job: Job,
 }
 
 impl App {
@@ -177,10 +186,13 @@ impl App {
     }
 
     /// The target, signed in.
-    async fn target(&self) -> Result<Arc<Target>> {
-        let settings = self.settings()?;
-        let connect =
-            || async { Ok(Arc::new(Target::connect(settings.clone(), &self.env).await?)) };
+    async fn target(&self) -> Result<Arc<Connected>> {
+        let connect = || async {
+            let (settings, store) = (self.settings()?, self.store().await?);
+            let target = Target::connect(settings.clone(), &self.env).await?;
+            let (world, job) = (target.world(store, Arc::new(Nobody)), target.job());
+            Ok(Arc::new(Connected { world, job }))
+        };
         self.target.get_or_try_init(connect).await.cloned()
     }
 
@@ -239,7 +251,6 @@ fn opened(books: &Books, opening: &Opening, what: Opened) -> Option<Message> {
             return None;
         }
     };
-    note_run(&id);
     // Whoever opened it may have died before its planning was on the queue.
     Some(Message::plan(books.target(), &id))
 }
@@ -290,7 +301,9 @@ impl Functions for App {
         health::refuse_if_open(self)?;
         match name {
             "Exports" => {
-                let (reply, messages) = exports::run(self, &request).await?;
+                let work = exports::run(self, &request);
+                let done = tokio::time::timeout(HTTP_TIME_MAX, work).await;
+                let (reply, messages) = done.unwrap_or_else(|_| Err(Refusal::late()))?;
                 Ok((reply, texts(&messages)))
             }
             "OpenApi" => Ok((openapi::run(&request)?, Vec::new())),

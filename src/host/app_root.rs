@@ -26,22 +26,35 @@ pub fn function_timeout(setting: Option<&str>, root: &Path) -> Duration {
     setting.or(written).and_then(time_span).unwrap_or(TIMEOUT_DEFAULT)
 }
 
-/// Functions of `table` that anybody may call, by their `function.json` in `root`. One that cannot be
-/// read is none of the host's either.
+/// Functions of `table` that anybody may call, by their `function.json` in `root`. One that is not there is
+/// none of the host's either; one that cannot be read here may be one that the host can read, so it counts
+/// as open.
 pub fn anonymous(table: &[Function], root: &Path) -> Vec<&'static str> {
     let is_anonymous = |function: &&Function| {
-        let document = read(&root.join(function.name).join("function.json")).unwrap_or_default();
-        let bindings = document.get("bindings").and_then(Value::as_array);
-        bindings.into_iter().flatten().any(|binding| {
-            let level = binding.get("authLevel").and_then(Value::as_str);
-            level.is_some_and(|level| level.eq_ignore_ascii_case("anonymous"))
-        })
+        let path = root.join(function.name).join("function.json");
+        path.exists() && read(&path).is_none_or(|document| is_open(&document))
     };
     table.iter().filter(is_anonymous).map(|function| function.name).collect()
 }
 
+/// Whether a binding of `document` demands no key. The host reads names and levels in any case.
+fn is_open(document: &Value) -> bool {
+    let bindings = member(document, "bindings").and_then(Value::as_array);
+    bindings.into_iter().flatten().any(|binding| {
+        let level = member(binding, "authLevel").and_then(Value::as_str);
+        level.is_some_and(|level| level.eq_ignore_ascii_case("anonymous"))
+    })
+}
+
+fn member<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    let mut members = object.as_object()?.iter();
+    members.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
 fn read(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    let bytes = std::fs::read(path).ok()?;
+    // Some editors put a mark in front.
+    serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).ok()
 }
 
 /// `[d.]hh:mm:ss`, or `-1` for as long as it takes.
@@ -98,14 +111,20 @@ mod tests {
             Function { name: "Open", trigger: Trigger::Queue, emits: false },
             Function { name: "Shut", trigger: Trigger::Queue, emits: false },
             Function { name: "Missing", trigger: Trigger::Queue, emits: false },
+            Function { name: "Otherwise", trigger: Trigger::Queue, emits: false },
+            Function { name: "Remarked", trigger: Trigger::Queue, emits: false },
         ];
         let root = tempfile::tempdir().expect("a folder");
-        for (name, level) in [("Open", "Anonymous"), ("Shut", "function")] {
+        for (name, text) in [
+            ("Open", r#"{"bindings": [{}, {"authLevel": "Anonymous"}]}"#),
+            ("Shut", "\u{feff}{\"bindings\": [{\"authLevel\": \"function\"}]}"),
+            ("Otherwise", r#"{"Bindings": [{"AuthLevel": "anonymous"}]}"#),
+            ("Remarked", r#"{ /* the host reads this */ "bindings": [] }"#),
+        ] {
             let folder = root.path().join(name);
             std::fs::create_dir(&folder).expect("a folder");
-            let text = format!(r#"{{"bindings": [{{}}, {{"authLevel": "{level}"}}]}}"#);
             std::fs::write(folder.join("function.json"), text).expect("written");
         }
-        assert_eq!(anonymous(TABLE, root.path()), ["Open"]);
+        assert_eq!(anonymous(TABLE, root.path()), ["Open", "Otherwise", "Remarked"]);
     }
 }

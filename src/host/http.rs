@@ -8,6 +8,8 @@ use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::warn;
 
 use super::{ROUTE_PREFIX, body};
 use crate::error::{Error, Kind};
@@ -61,6 +63,7 @@ impl Body {
             body::Body::Read(bytes) if bytes.is_empty() => Ok(Self::None),
             body::Body::Read(bytes) => Ok(Self::Bytes(bytes.into())),
             body::Body::TooLarge => Ok(Self::TooLarge),
+            body::Body::Busy => Err(Refusal::body_busy()),
             body::Body::Broken => Err(Refusal::new(400, "bad_request", "the body broke off")),
         }
     }
@@ -187,7 +190,7 @@ pub(super) fn params(route: &str, path: &str) -> Option<Params> {
 }
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct HttpReply {
     /// The status: 200 to 299, or what a [`Refusal`] says.
     pub(super) status: u16,
@@ -195,12 +198,15 @@ pub struct HttpReply {
     pub(super) headers: Vec<(&'static str, String)>,
     /// The body, UTF-8, in pieces: an answer of many pages is not copied together.
     pub(super) body: Vec<Bytes>,
+    /// Held until the body is sent.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
 }
 
 impl HttpReply {
     /// An answer `200` with a body of `content_type`, in pieces, together UTF-8.
     pub fn of_pieces(content_type: &'static str, body: Vec<Bytes>) -> Self {
-        Self { status: 200, headers: vec![("content-type", content_type.to_owned())], body }
+        let headers = vec![("content-type", content_type.to_owned())];
+        Self { status: 200, headers, body, turn: None }
     }
 
     /// An answer `200` with `json`.
@@ -221,6 +227,13 @@ impl HttpReply {
     #[must_use]
     pub fn unavailable(mut self) -> Self {
         self.status = 503;
+        self
+    }
+
+    /// The same answer, which holds `turn` until its body is sent.
+    #[must_use]
+    pub fn holding(mut self, turn: OwnedSemaphorePermit) -> Self {
+        self.turn = Some(turn);
         self
     }
 
@@ -249,7 +262,8 @@ impl Refusal {
     /// A refusal with a status of 400 to 599.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
         let message = secret::redact(&message.into());
-        Self { status, code, message, retry_after: None, allow: None }
+        let retry_after = matches!(status, 429 | 503).then_some(RETRY_AFTER);
+        Self { status, code, message, retry_after, allow: None }
     }
 
     /// `400`: a field is not what it may be. `message` names it and says what is allowed.
@@ -258,6 +272,7 @@ impl Refusal {
     }
 
     /// Whether its message names the field `name`.
+    #[cfg(test)]
     pub fn names(&self, name: &str) -> bool {
         self.message.contains(name)
     }
@@ -286,6 +301,16 @@ impl Refusal {
         refusal
     }
 
+    /// `504`.
+    pub fn late() -> Self {
+        Self::new(504, Kind::Deadline.facts().code, "it was not done in time; try again later")
+    }
+
+    /// `429`: large bodies of others are in work.
+    pub(super) fn body_busy() -> Self {
+        Self::busy("other large bodies are in work; try again later", RETRY_AFTER)
+    }
+
     /// `429`.
     pub fn busy(message: impl Into<String>, retry_after: Duration) -> Self {
         let mut refusal =
@@ -294,19 +319,25 @@ impl Refusal {
         refusal
     }
 
-    /// What a caller is told of `err`.
+    /// What a caller is told of `err`. What an upstream said of it stays in the log.
     pub fn of(err: &Error) -> Self {
         let facts = err.kind().facts();
-        let mut refusal = Self::new(facts.http_status, facts.code, err.to_string());
-        if matches!(facts.http_status, 429 | 503) {
-            refusal.retry_after = Some(err.kind().retry_after().unwrap_or(RETRY_AFTER));
-        }
+        let message = match facts.http_status {
+            502 => {
+                let (operation, words) = (err.operation(), facts.words);
+                format!("{operation}: {words}; the log has more of this request's id")
+            }
+            _ => err.to_string(),
+        };
+        let mut refusal = Self::new(facts.http_status, facts.code, message);
+        refusal.retry_after = err.kind().retry_after().or(refusal.retry_after);
         refusal
     }
 }
 
 impl From<Error> for Refusal {
     fn from(err: Error) -> Self {
+        warn!("{err}");
         Self::of(&err)
     }
 }

@@ -18,7 +18,7 @@
 pub mod app_root;
 mod body;
 pub mod http;
-mod parent;
+pub mod parent;
 pub mod payload;
 pub mod reply;
 
@@ -32,11 +32,13 @@ use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use futures::future::FutureExt;
 use tokio::net::TcpListener;
-use tracing::{Instrument, Span, debug, error, field, info_span, warn};
+use tokio::time::Instant;
+use tracing::{Instrument, Span, debug, error, error_span, field, warn};
 
 use crate::error::{Error, Kind, Result};
 use body::{Bodies, Body};
 use http::{HttpReply, HttpRequest, Refusal};
+use parent::Parent;
 use payload::{Payload, Timer};
 
 /// What starts a function.
@@ -123,13 +125,14 @@ struct Handler<F> {
     bodies: Bodies,
 }
 
-/// Serves the functions of `table` on `listener`, each for at most `time_max` an invocation, until the
-/// host that started this process is gone. Gives what ended it: there is no ending that is not a failure.
+/// Serves the functions of `table` on `listener`, each for at most `time_max` an invocation, until
+/// `parent`, the host that started this process, is gone. Gives what ended it: there is no ending that is not a failure.
 pub async fn serve<F: Functions>(
     listener: TcpListener,
     table: &'static [Function],
     functions: F,
     time_max: Duration,
+    parent: Parent,
 ) -> Error {
     let handler = Arc::new(Handler { table, functions, time_max, bodies: Bodies::default() });
     let router = Router::new().fallback(answer::<F>).with_state(handler);
@@ -138,7 +141,7 @@ pub async fn serve<F: Functions>(
             Ok(()) => "the server came to an end".to_owned(),
             Err(err) => err.to_string(),
         },
-        () = parent::gone() => "the host that started this process is gone".to_owned(),
+        () = parent.gone() => "the host that started this process is gone".to_owned(),
     };
     Error::new(Kind::Unavailable { retry_after: None }, "serve the functions")
         .because(ended)
@@ -175,6 +178,8 @@ async fn answer<F: Functions>(
     State(handler): State<Arc<Handler<F>>>,
     request: Request,
 ) -> Response {
+    // The host counts from when it sent it.
+    let until = Instant::now() + handler.time_max;
     let (parts, body) = request.into_parts();
     let id = invocation_id(&parts.headers);
     match handler.way(&parts.method, parts.uri.path()) {
@@ -185,17 +190,18 @@ async fn answer<F: Functions>(
         }
         Way::Default(function) => {
             let span = span(function, &id);
-            let body = handler.bodies.read(body, body::PAYLOAD_BYTES_MAX).await;
-            handler.default_mode(function, body, &id).instrument(span).await
+            // A large body has room until its function is done.
+            let (body, _room) = handler.bodies.read(body, body::PAYLOAD_BYTES_MAX).await;
+            handler.default_mode(function, body, &id, until).instrument(span).await
         }
         Way::Forwarded(function, params) => {
             let span = span(function, &id);
             let announced = http::is_body_announced(&parts.headers);
-            let body = handler.bodies.read(body, http::BODY_BYTES_MAX).await;
+            let (body, _room) = handler.bodies.read(body, http::BODY_BYTES_MAX).await;
             let answered = async {
                 let body = http::Body::of_forwarded(body, announced)?;
                 let request = HttpRequest::forwarded(&parts, params, body);
-                let (reply, work) = handler.http(function, request).await?;
+                let (reply, work) = handler.http(function, request, until).await?;
                 // The host does not forward to a function with a queue: somebody took that away.
                 if !work.is_empty() {
                     warn!("A forwarded request needs the queue; maintenance goes on with it");
@@ -209,9 +215,9 @@ async fn answer<F: Functions>(
     }
 }
 
-/// The span of an invocation. Every log line within carries it.
+/// The span of an invocation. Every log line within carries it, whatever level is logged.
 fn span(function: &Function, id: &str) -> Span {
-    info_span!("invocation", invocation.id = id, function = function.name, run.id = field::Empty)
+    error_span!("invocation", invocation.id = id, function = function.name, run.id = field::Empty)
 }
 
 /// The id that the host gave the invocation: what stands behind the last comma, since a client's own
@@ -229,14 +235,23 @@ fn invocation_id(headers: &HeaderMap) -> String {
 }
 
 impl<F: Functions> Handler<F> {
-    async fn default_mode(&self, function: &Function, body: Body, id: &str) -> Response {
+    async fn default_mode(
+        &self,
+        function: &Function,
+        body: Body,
+        id: &str,
+        until: Instant,
+    ) -> Response {
         let payload = match &body {
             Body::Read(bytes) => Payload::parse(bytes),
             // The only payload of that size is a request with a large body.
             Body::TooLarge if matches!(function.trigger, Trigger::Http { .. }) => {
                 return reply::default_http(Err(Refusal::too_large()), id);
             }
-            Body::TooLarge => Err(unreadable("it is too large")),
+            Body::Busy if matches!(function.trigger, Trigger::Http { .. }) => {
+                return reply::default_http(Err(Refusal::body_busy()), id);
+            }
+            Body::TooLarge | Body::Busy => Err(unreadable("it is too large")),
             Body::Broken => Err(unreadable("it broke off")),
         };
         drop(body);
@@ -247,19 +262,21 @@ impl<F: Functions> Handler<F> {
         match function.trigger {
             Trigger::Timer => {
                 let timer = payload.timer(binding::TIMER);
-                let done = self.bounded(self.functions.timer(function.name, timer)).await;
+                let done = self.bounded(until, self.functions.timer(function.name, timer)).await;
                 self.done(function, done.and_then(|done| done))
             }
             Trigger::Queue => {
                 let done = match payload.text(binding::MESSAGE) {
-                    Ok(text) => self.bounded(self.functions.message(function.name, text)).await,
+                    Ok(text) => {
+                        self.bounded(until, self.functions.message(function.name, text)).await
+                    }
                     Err(err) => Err(err),
                 };
                 self.done(function, done.and_then(|done| done))
             }
             Trigger::Http { .. } => {
                 let answered = match payload.http(binding::REQUEST) {
-                    Ok(request) => self.http(function, request).await,
+                    Ok(request) => self.http(function, request, until).await,
                     Err(err) => Err(Refusal::of(&err)),
                 };
                 reply::default_http(answered, id)
@@ -271,13 +288,14 @@ impl<F: Functions> Handler<F> {
         &self,
         function: &Function,
         request: HttpRequest,
+        until: Instant,
     ) -> Result<(HttpReply, Vec<String>), Refusal> {
         if let Trigger::Http { methods, .. } = function.trigger
             && !methods.contains(&request.method.as_str())
         {
             return Err(Refusal::method_not_allowed(methods));
         }
-        match self.bounded(self.functions.http(function.name, request)).await {
+        match self.bounded(until, self.functions.http(function.name, request)).await {
             Ok(answered) => answered,
             Err(err) => {
                 error!("{err}");
@@ -286,11 +304,11 @@ impl<F: Functions> Handler<F> {
         }
     }
 
-    /// What `work` gives, if it comes in time and without a panic.
-    async fn bounded<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+    /// What `work` gives, if it comes by `until` and without a panic.
+    async fn bounded<T>(&self, until: Instant, work: impl Future<Output = T>) -> Result<T> {
         // What a panic leaves behind is thrown away with the future; what lasts is in the store.
         let work = std::panic::AssertUnwindSafe(work).catch_unwind();
-        match tokio::time::timeout(self.time_max, work).await {
+        match tokio::time::timeout_at(until, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(_)) => Err(Error::new(Kind::Internal, "run the function")
                 .because("a fault in this program")

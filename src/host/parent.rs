@@ -6,17 +6,34 @@ use std::time::Duration;
 /// Between two looks. This process ends within five seconds (contract: an orphan ends itself).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Completes when the process that started this one is gone: then another one is its parent. (Linux's
-/// signal for this follows the thread that started the process, which the host may retire.)
-pub async fn gone() {
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::parent_id;
-        let parent = parent_id();
-        while parent_id() == parent {
+/// The process that started this one.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent {
+    id: u32,
+}
+
+impl Parent {
+    /// The parent as it is now. To be asked first thing: who has gone before is not missed.
+    pub fn now() -> Self {
+        Self { id: parent_id() }
+    }
+
+    /// Completes when it is gone: then another process is the parent. (Linux's signal for this follows the
+    /// thread that started the process, which the host may retire.)
+    pub async fn gone(self) {
+        while parent_id() == self.id {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-    #[cfg(not(unix))]
-    std::future::pending::<()>().await;
+}
+
+#[cfg(unix)]
+fn parent_id() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+/// Elsewhere nobody can be seen to go.
+#[cfg(not(unix))]
+fn parent_id() -> u32 {
+    0
 }

@@ -27,8 +27,6 @@ pub struct Timer {
     /// The occurrence it went off for or, started by hand, the one that comes next. Absent: the host
     /// keeps no book of this timer.
     pub next: Option<Timestamp>,
-    /// Whether it goes off late.
-    pub is_past_due: bool,
     /// Whether somebody started it by hand.
     pub is_by_hand: bool,
 }
@@ -38,7 +36,6 @@ pub struct Timer {
 #[serde(rename_all = "PascalCase", default)]
 struct TimerInfo {
     schedule_status: Option<ScheduleStatus>,
-    is_past_due: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -74,7 +71,6 @@ impl Payload {
         let next = info.schedule_status.and_then(|status| status.next);
         Timer {
             next: next.and_then(|next| Timestamp::parse_from_host(&next)),
-            is_past_due: info.is_past_due,
             // A run by hand has an entry named after the binding (seen on a real host).
             is_by_hand: self.metadata.contains_key(name),
         }
@@ -161,9 +157,9 @@ mod tests {
 
     #[test]
     fn a_timer_that_somebody_started_by_hand_is_known() {
-        let text = r#"{"Data": {"timer": {"IsPastDue": true}}, "Metadata": {"timer": "\"\""}}"#;
+        let text = r#"{"Data": {"timer": {}}, "Metadata": {"timer": "\"\""}}"#;
         let timer = Payload::parse(text.as_bytes()).expect("a payload").timer("timer");
-        assert!(timer.is_by_hand && timer.is_past_due);
+        assert!(timer.is_by_hand);
         assert!(!payload(r#"{"timer": {}}"#).timer("timer").is_by_hand);
     }
 

@@ -3,18 +3,19 @@
 //! An empty body or `null` would leave an invocation hanging until the host kills this process, and a
 //! redirect would be followed (protocol, section 8.1). Nothing here can make one.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::binding;
 use super::http::{HttpReply, JSON, Refusal};
@@ -42,35 +43,93 @@ pub fn default_failed() -> Response {
 /// The answer to an HTTP request in default mode, as the output of the invocation `id`.
 pub fn default_http(answered: Result<(HttpReply, Vec<String>), Refusal>, id: &str) -> Response {
     let (reply, work) = answered.unwrap_or_else(|refusal| (refused(&refusal, id), Vec::new()));
-    let body = reply.body.concat();
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
-    let res = HttpOutput {
-        status_code: reply.status,
-        headers: headers.chain([(REQUEST_ID, id)]).collect(),
-        // Records of the service are UTF-8, since they were read as JSON.
-        body: String::from_utf8_lossy(&body),
+    let headers: BTreeMap<_, _> = headers.chain([(REQUEST_ID, id)]).collect();
+    // Names are those of the bindings; of the status, the host reads this one only (protocol, section
+    // 8.4). The body goes in between piece by piece: a large one is not copied together.
+    let head = format!(
+        r#"{{"Outputs":{{"{}":{{"statusCode":{},"headers":{},"body":""#,
+        binding::RESPONSE,
+        reply.status,
+        json!(headers)
+    );
+    let work = match work.is_empty() {
+        true => String::new(),
+        false => format!(r#","{}":{}"#, binding::WORK, json!(work)),
     };
-    let work = (!work.is_empty()).then_some(work);
-    object(StatusCode::OK, &Invocation { outputs: HttpOutputs { res, work } })
+    let tail = format!(r#""}}{work}}}}}"#);
+    let pieces = reply.body.into_iter().map(|piece| escaped(&piece));
+    let pieces = [head.into()].into_iter().chain(pieces).chain([tail.into()]).collect();
+    whole(StatusCode::OK, "application/json", pieces, reply.turn)
+}
+
+/// `piece` as it stands within a JSON string. Records of the service are UTF-8, since they were read as
+/// JSON, and no piece ends within one.
+fn escaped(piece: &Bytes) -> Bytes {
+    let quoted = json!(String::from_utf8_lossy(piece)).to_string();
+    let end = quoted.len() - 1;
+    Bytes::from(quoted).slice(1..end)
 }
 
 /// The answer to a forwarded HTTP request, as itself.
 pub fn forwarded(answered: Result<HttpReply, Refusal>, id: &str) -> Response {
     let reply = answered.unwrap_or_else(|refusal| refused(&refusal, id));
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let n_bytes: usize = reply.body.iter().map(Bytes::len).sum();
-    let pieces = reply.body.into_iter().map(Ok::<_, Infallible>);
-    let mut response = Response::new(Body::from_stream(stream::iter(pieces)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_LENGTH, n_bytes.into());
+    let mut response = whole(status, "application/json", reply.body, reply.turn);
     let id = (REQUEST_ID, id.to_owned());
     for (name, value) in reply.headers.into_iter().chain([id]) {
-        // What no header may hold is left out: a filter's text, say, in a cursor.
+        // What no header may hold is left out.
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
     response
+}
+
+/// Longest time in which an answer that holds a turn is read by whoever asked. The platform's front end
+/// gives up after 230 s, and the query had some of them.
+const READ_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A response with a body of `pieces`, which holds `turn` until they are sent.
+fn whole(
+    status: StatusCode,
+    content_type: &'static str,
+    pieces: Vec<Bytes>,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Response {
+    let n_bytes: usize = pieces.iter().map(Bytes::len).sum();
+    let mut response = Response::new(match turn {
+        None => Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, io::Error>))),
+        Some(turn) => held(pieces, turn),
+    });
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_LENGTH, n_bytes.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A body of `pieces` that holds `turn` until it is sent or given up. Who does not read it in time loses
+/// it: many answers that nobody reads would fill the memory.
+fn held(pieces: Vec<Bytes>, turn: OwnedSemaphorePermit) -> Body {
+    let pieces = Arc::new(Mutex::new(Some(VecDeque::from(pieces))));
+    let (alive, ended) = oneshot::channel::<()>();
+    let left = Arc::clone(&pieces);
+    tokio::spawn(async move {
+        // It ends with an error when the other half goes, which is what is waited for.
+        if tokio::time::timeout(READ_TIME_MAX, ended).await.is_err() {
+            left.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        drop(turn);
+    });
+    let next = move || {
+        // Goes with the body.
+        let _alive = &alive;
+        match pieces.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(pieces) => pieces.pop_front().map(Ok),
+            None => Some(Err(io::Error::other("it was not read in time"))),
+        }
+    };
+    Body::from_stream(stream::iter(std::iter::from_fn(next)))
 }
 
 /// What a caller is told in place of an answer.
@@ -83,37 +142,12 @@ fn refused(refusal: &Refusal, id: &str) -> HttpReply {
     }
     headers.extend(allow.clone().map(|allow| ("allow", allow)));
     let status = if (400..600).contains(status) { *status } else { 500 };
-    HttpReply { status, headers, body: vec![body.to_string().into()] }
-}
-
-/// What an invocation of an HTTP function gives back. Members are named after the bindings.
-#[derive(Serialize)]
-struct Invocation<'a> {
-    #[serde(rename = "Outputs")]
-    outputs: HttpOutputs<'a>,
-}
-
-#[derive(Serialize)]
-struct HttpOutputs<'a> {
-    res: HttpOutput<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    work: Option<Vec<String>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct HttpOutput<'a> {
-    /// The only name of the status that the host reads (protocol, section 8.4).
-    status_code: u16,
-    headers: BTreeMap<&'static str, &'a str>,
-    body: Cow<'a, str>,
+    HttpReply { status, headers, body: vec![body.to_string().into()], turn: None }
 }
 
 /// A JSON object with a status that is no redirect.
-fn object(status: StatusCode, object: &impl Serialize) -> Response {
-    // None of them has a map that JSON cannot have; an empty object would still be a reply.
-    let text = serde_json::to_vec(object).unwrap_or_else(|_| b"{}".to_vec());
-    let mut response = Response::new(Body::from(text));
+fn object(status: StatusCode, object: &Value) -> Response {
+    let mut response = Response::new(Body::from(object.to_string()));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert("content-type", json);
@@ -122,7 +156,7 @@ fn object(status: StatusCode, object: &impl Serialize) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -155,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_says_code_message_and_request() {
-        let refusal = Refusal::busy("two queries are in work", std::time::Duration::from_secs(5));
+        let refusal = Refusal::busy("two queries are in work", Duration::from_secs(5));
         let answer = forwarded(Err(refusal), "an-id");
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["retry-after"]),
@@ -164,5 +198,42 @@ mod tests {
         assert_eq!(answer.headers()[REQUEST_ID], "an-id");
         let want = r#"{"error":{"code":"throttled","message":"two queries are in work","requestId":"an-id"}}"#;
         assert_eq!(text(answer).await, want);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_holds_its_turn_until_it_is_read_or_lost() {
+        let turns = Arc::new(Semaphore::new(1));
+        let answer = || {
+            let turn = Arc::clone(&turns).try_acquire_owned().expect("free");
+            let pieces = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+            forwarded(Ok(HttpReply::of_pieces(JSON, pieces).holding(turn)), "1")
+        };
+        let read = answer();
+        assert_eq!(turns.available_permits(), 0);
+        assert_eq!(text(read).await, "ab");
+        let freed = async { drop(turns.acquire().await) };
+        tokio::time::timeout(Duration::from_secs(1), freed).await.expect("free once it is read");
+
+        let unread = answer();
+        tokio::time::sleep(READ_TIME_MAX - Duration::from_secs(1)).await;
+        assert_eq!(turns.available_permits(), 0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(turns.available_permits(), 1, "nobody read it");
+        assert!(axum::body::to_bytes(unread.into_body(), 100).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_of_many_pieces_is_one_text_in_default_mode() {
+        let pieces = ["{\"a\":\"", "ä\n", "\"}"].map(|piece| Bytes::from(piece.to_owned()));
+        let answer = default_http(
+            Ok((HttpReply::of_pieces(JSON, pieces.to_vec()), vec!["x".to_owned()])),
+            "1",
+        );
+        let length = answer.headers()[CONTENT_LENGTH].clone();
+        let text = text(answer).await;
+        assert_eq!(length, text.len().to_string());
+        let object: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(object["Outputs"]["res"]["body"], "{\"a\":\"ä\n\"}");
+        assert_eq!(object["Outputs"]["work"], json!(["x"]));
     }
 }

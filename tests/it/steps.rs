@@ -175,7 +175,9 @@ impl Place {
     }
 
     async fn care(&self) -> Vec<Message> {
-        care::care(&self.books, IDLE_MAX).await.unwrap()
+        let mut messages = Vec::new();
+        care::care(&self.books, IDLE_MAX, &mut messages).await.unwrap();
+        messages
     }
 
     async fn run(&self, id: &RunId) -> RunDocument {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use easm_export::clock::{Clock, SystemClock};
 use easm_export::schedule::Schedule;
 use easm_export::sim::Options;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::town::{LIMIT, QUEUE, SCHEDULE, Town, log, stderr};
 use crate::host::{Firing, Host, HostOptions, State, utc};
@@ -32,8 +32,12 @@ fn slot() -> String {
     schedule.newest_occurrence(SystemClock.now()).unwrap().to_string()
 }
 
+fn firing_at(slot: &str) -> Firing {
+    Firing::at(utc(slot))
+}
+
 fn firing() -> Firing {
-    Firing::at(utc(&slot()))
+    firing_at(&slot())
 }
 
 fn options() -> Options {
@@ -46,7 +50,8 @@ async fn a_timer_run_of_twenty_thousand_assets_is_exact() {
     let Some(town) = Town::new(test, options()).await else { return };
     let host = town.host(town.options()).await;
     // The same occurrence twice at the same moment, and once more when it is done.
-    let (slot, firing) = (slot(), firing());
+    let slot = slot();
+    let firing = firing_at(&slot);
     let (first, second) =
         tokio::join!(host.fire("ExportTimer", &firing), host.fire("ExportTimer", &firing));
     assert!(first.result.is_ok() && second.result.is_ok(), "{first:?} {second:?}");
@@ -222,7 +227,8 @@ async fn a_run_that_ends_badly_fails_one_invocation_and_says_so_on_stderr() {
     let test = "a_run_that_ends_badly_fails_one_invocation_and_says_so_on_stderr";
     let few = Options { assets: 100, asset_bytes: 900, ..Options::default() };
     let Some(town) = Town::new(test, few).await else { return };
-    let host = town.host(town.options().set("EASM_FILTER", "nonsense ((")).await;
+    let options = town.options().set("EASM_FILTER", "nonsense ((").set("EASM_LOG", "error");
+    let host = town.host(options).await;
     let fired = host.fire("ExportTimer", &firing()).await;
     assert!(fired.result.is_ok(), "{fired:?}");
     let of_worker = |host: &Host| -> Vec<bool> {
@@ -239,5 +245,78 @@ async fn a_run_that_ends_badly_fails_one_invocation_and_says_so_on_stderr() {
     let run = crate::contract::store::json(&stored, run);
     assert_eq!([&run["status"], &run["error"]["code"]], ["failed", "bad_request"], "{run}");
     assert!(said[0].contains(run["runId"].as_str().unwrap()), "{said:?}");
+    // Whatever level is logged, a line says which invocation and run it is of.
+    let lines = log(&host);
+    assert!(!lines.is_empty());
+    for line in lines {
+        let span = &line["span"];
+        let told = [&span["function"], &span["run.id"]];
+        assert_eq!(told, [&json!("ExportWorker"), &run["runId"]], "{line}");
+        assert!(span["invocation.id"].is_string(), "{line}");
+    }
     assert_eq!(town.account.queues.count(&format!("{QUEUE}-poison")).await, 0);
+}
+
+/// What maintenance gave out is noted as given out, so it goes on the queue whatever else fails.
+#[tokio::test]
+async fn maintenance_brings_work_back_though_it_cannot_look_for_missed_slots() {
+    let test = "maintenance_brings_work_back_though_it_cannot_look_for_missed_slots";
+    let few = Options { assets: 100, asset_bytes: 900, ..Options::default() };
+    let Some(town) = Town::new(test, few).await else { return };
+    let deaf = HostOptions { listens: Some(Vec::new()), ..town.options() };
+    let host = town.host(deaf).await;
+    let fired = host.fire("ExportTimer", &firing()).await;
+    assert!(fired.result.is_ok(), "{fired:?}");
+    let newer = br#"{"schemaVersion":99}"#;
+    town.azurite.put(&town.container, "contoso/schedule.json", newer).await;
+    town.age(Duration::from_secs(21 * 60)).await;
+    let looked = host.fire("Maintenance", &firing()).await;
+    assert_eq!((looked.result.is_ok(), looked.written.len()), (true, 1), "{looked:?}");
+    let kept = town.azurite.get(&town.container, "contoso/schedule.json").await.unwrap();
+    assert_eq!(kept, newer, "what a newer version wrote is left alone");
+}
+
+#[tokio::test]
+async fn maintenance_deletes_runs_that_are_kept_no_longer() {
+    let test = "maintenance_deletes_runs_that_are_kept_no_longer";
+    let few = Options { assets: 100, asset_bytes: 900, ..Options::default() };
+    let Some(town) = Town::new(test, few).await else { return };
+    let host = town.host(town.options().set("EASM_RETENTION_DAYS", "30")).await;
+    let slots = [slot(), "2026-01-01T06:00:00Z".to_owned()];
+    let n_complete = async || {
+        let paths = town.paths().await;
+        paths.iter().filter(|path| path.ends_with("/manifest.json")).count()
+    };
+    for (n, slot) in slots.iter().enumerate() {
+        let fired = host.fire("ExportTimer", &firing_at(slot)).await;
+        assert!(fired.result.is_ok(), "{fired:?}");
+        let wait = async {
+            while n_complete().await <= n || !town.is_done().await {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.expect("a run that completes");
+    }
+    host.until(|host| host.in_work() == 0, LIMIT).await.unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    town.age(40 * day).await;
+    let third = host.fire("ExportTimer", &firing_at("2026-02-01T06:00:00Z")).await;
+    assert!(third.result.is_ok(), "{third:?}");
+    let wait = async {
+        while n_complete().await < 3 || !town.is_done().await {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.expect("a run that completes");
+    host.until(|host| host.in_work() == 0, LIMIT).await.unwrap();
+    for _ in 0..2 {
+        let looked = host.fire("Maintenance", &firing()).await;
+        assert!(looked.result.is_ok(), "{looked:?}");
+    }
+    let left = town.paths().await;
+    let is_left =
+        |slot: &str| left.iter().any(|path| path.contains(slot) && path.contains("/part-"));
+    assert!(!is_left("20260101T060000Z"), "old, and another one is newer: {left:?}");
+    assert!(is_left("20260201T060000Z"), "the newest complete one: {left:?}");
+    assert_eq!(stderr(&host), [""; 0]);
 }

@@ -127,8 +127,9 @@ impl Town {
 }
 
 /// Members that say when something happened, or is to happen.
-const TIMES: [&str; 8] = [
+const TIMES: [&str; 9] = [
     "startedAt",
+    "finishedAt",
     "updatedAt",
     "notBefore",
     "requeuedAt",

@@ -307,14 +307,15 @@ impl Town {
             self.fate.pause(minutes(4), minutes(6)).await;
             let who = format!("care{n}.{n_pass}");
             let books = self.books(&who, &clock);
-            let cared = self.mortal(&who, care(&books, self.job.idle_max)).await;
-            match cared {
-                None => {}
-                Some(Err(err)) => self.failed(&who, &err),
-                Some(Ok(_)) if self.reply_is_lost(&who) => {}
-                Some(Ok(messages)) => {
-                    messages.into_iter().for_each(|message| self.queue.put(&who, Work(message)));
-                }
+            let mut messages = Vec::new();
+            let looked = care(&books, self.job.idle_max, &mut messages);
+            let Some(cared) = self.mortal(&who, looked).await else { continue };
+            if let Err(err) = cared {
+                self.failed(&who, &err);
+            }
+            // What was given out before it failed goes on the queue too.
+            if !self.reply_is_lost(&who) {
+                messages.into_iter().for_each(|message| self.queue.put(&who, Work(message)));
             }
         }
     }
