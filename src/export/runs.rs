@@ -29,9 +29,10 @@ const FILES_AT_ONCE: usize = 4;
 /// # Errors
 /// What the store failed with.
 pub async fn list(books: &Books, limit: usize) -> Result<Vec<RunDocument>> {
+    // First what is in work: a run that ends meanwhile is in the history before it is taken away there.
+    let in_work = books.active().await?.into_iter();
     let history = books.read::<History>(&books.layout.history()).await?;
     let ended = history.map(|(history, _)| history.runs).unwrap_or_default();
-    let in_work = books.active().await?.into_iter();
     let ids: BTreeSet<(Timestamp, RunId)> = in_work
         .map(|active| (active.started_at, active.run_id))
         .chain(ended.into_iter().map(|entry| (entry.started_at, entry.run_id)))

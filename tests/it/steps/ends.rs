@@ -6,6 +6,7 @@ use easm_export::model::manifest::{Completeness, Latest};
 use easm_export::model::run::Status;
 use easm_export::store;
 
+use super::rig::Rig;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -232,4 +233,25 @@ async fn maintenance_brings_to_its_end_what_ended_half() {
     let latest = store::read::<Latest>(place.world.store.as_ref(), &path);
     assert_eq!(latest.await.unwrap().unwrap().0.run_id, other);
     assert!(end::cancel(&place.books, &other).await.unwrap().status == Status::Complete);
+}
+
+/// It stands in two places while it ends, and goes from one to the other.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_ends_while_runs_are_listed_is_listed() {
+    for at in 0..6 {
+        let place = Arc::new(Place::new(95));
+        let shard = place.planned().await;
+        let commit = only(place.step(&shard, 4 * MINUTE).await);
+        assert_eq!(commit.r#do, Do::Commit);
+        let ending = Arc::clone(&place);
+        let message = commit.clone();
+        let end = async move {
+            assert!(matches!(ending.step(&message, MINUTE).await, After::Ended));
+        };
+        let store = Arc::new(Rig::seen_by(&place.world.store, at, end));
+        let books = Books::new(store, Arc::clone(&place.world.clock), "contoso");
+        let listed = runs::list(&books, 10).await.unwrap();
+        let ids: Vec<&RunId> = listed.iter().map(|run| &run.run_id).collect();
+        assert_eq!(ids, [&commit.run_id], "it ended before look {at}");
+    }
 }

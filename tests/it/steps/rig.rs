@@ -23,6 +23,8 @@ pub struct Rig {
     dies_at: usize,
     /// Happens before the effect of that number.
     interlude: Mutex<Option<(usize, Interlude)>>,
+    /// Happens before the look of that number.
+    at_look: Mutex<Option<(usize, Interlude)>>,
     pub broken: Mutex<Vec<String>>,
 }
 
@@ -34,6 +36,7 @@ impl Rig {
             n_requests: AtomicUsize::new(0),
             dies_at: usize::MAX,
             interlude: Mutex::default(),
+            at_look: Mutex::default(),
             broken: Mutex::default(),
         }
     }
@@ -50,6 +53,15 @@ impl Rig {
         Self { interlude: Mutex::new(Some((at, Box::pin(interlude)))), ..Self::new(inner) }
     }
 
+    /// Something happens before its look number `at`, among all requests.
+    pub fn seen_by(
+        inner: &Arc<dyn Store>,
+        at: usize,
+        interlude: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self { at_look: Mutex::new(Some((at, Box::pin(interlude)))), ..Self::new(inner) }
+    }
+
     pub fn n_effects(&self) -> usize {
         self.n_effects.load(Ordering::SeqCst)
     }
@@ -62,8 +74,12 @@ impl Rig {
         Error::new(Kind::Unavailable { retry_after: None }, "reach the store")
     }
 
-    fn read_now(&self) -> Result<()> {
-        self.n_requests.fetch_add(1, Ordering::SeqCst);
+    async fn look(&self) -> Result<()> {
+        let n_request = self.n_requests.fetch_add(1, Ordering::SeqCst);
+        let interlude = self.at_look.lock().unwrap().take_if(|(at, _)| *at == n_request);
+        if let Some((_, interlude)) = interlude {
+            interlude.await;
+        }
         if self.n_effects() >= self.dies_at { Err(Self::dead()) } else { Ok(()) }
     }
 
@@ -158,17 +174,17 @@ impl Store for Rig {
     }
 
     async fn read(&self, path: &str) -> Result<Option<(Bytes, Tag)>> {
-        self.read_now()?;
+        self.look().await?;
         self.inner.read(path).await
     }
 
     async fn open(&self, path: &str) -> Result<Option<Box<dyn PartReader>>> {
-        self.read_now()?;
+        self.look().await?;
         self.inner.open(path).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
-        self.read_now()?;
+        self.look().await?;
         self.inner.list(prefix).await
     }
 }

@@ -1,6 +1,7 @@
 //! Who acts in a world: workers, maintenance, timers, callers, terminals, somebody who cancels, and
 //! clocks that go wrong. Everybody may be killed or stand still at any moment.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,6 +59,8 @@ pub struct Town {
     clocks: Mutex<Vec<Arc<SimClock>>>,
     /// Openers and terminals that are at something.
     pub n_busy: AtomicUsize,
+    /// What callers with a key were told, by key and body: all of them the same.
+    told: Mutex<BTreeMap<String, RunId>>,
     pub seen: Seen,
 }
 
@@ -185,6 +188,7 @@ impl Town {
             job,
             clocks: Mutex::default(),
             n_busy: AtomicUsize::new(0),
+            told: Mutex::default(),
             seen: Seen::default(),
         })
     }
@@ -393,7 +397,6 @@ impl Town {
         let wanted = request([0, 0, 1, 2][self.fate.below(4)]);
         let (key, body) = (format!("key-{}", n % 2), format!("{wanted:?}"));
         let has_key = self.fate.below(2) == 0;
-        let mut answered: Option<RunId> = None;
         for n_try in 0..1 + self.fate.below(3) {
             let who = format!("post{n}.{n_try}");
             let (books, now) = (self.books(&who, &clock), easm_clock(&clock));
@@ -410,11 +413,13 @@ impl Town {
                     Some(Ok(Keyed::Run { target, run_id })) => {
                         self.fate.note(format_args!("{who}: {key} stands for {run_id}"));
                         self.queue.put(&who, Work(Message::plan(&target, &run_id)));
-                        match &answered {
-                            Some(before) if *before != run_id => self.fate.broken(format_args!(
+                        let mut told = self.told.lock().unwrap();
+                        let before =
+                            told.entry(format!("{key} {body}")).or_insert_with(|| run_id.clone());
+                        if *before != run_id {
+                            self.fate.broken(format_args!(
                                 "{who}: {key} stood for {before} and now for {run_id}"
-                            )),
-                            _ => answered = Some(run_id),
+                            ));
                         }
                     }
                 }
