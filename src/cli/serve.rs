@@ -1,6 +1,7 @@
 //! `easm-export serve`: the custom handler. The Functions host starts it.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tracing::info;
@@ -34,7 +35,7 @@ pub async fn run(env: Env, terminal: &Terminal) -> Result<u8> {
             .advise("end what else listens there")
     })?;
     info!(port, version = env!("CARGO_PKG_VERSION"), "Serving");
-    let app = App::new(env, terminal);
+    let app = Arc::new(App::new(env, terminal));
     let time_max = app.answer_time_max();
     Err(host::serve(listener, TABLE, app, time_max, parent).await)
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
-use tracing::{Span, info, warn};
+use tracing::{Instrument, Span, info, warn};
 
 use crate::app::{self, Target};
 use crate::clock::{Clock, SystemClock};
@@ -262,7 +262,7 @@ fn texts(messages: &[Message]) -> Vec<String> {
 }
 
 #[async_trait]
-impl Functions for App {
+impl Functions for Arc<App> {
     async fn timer(&self, name: &'static str, timer: Timer) -> Result<Vec<String>> {
         let done = match name {
             "ExportTimer" => export_timer::run(self, timer).await,
@@ -296,7 +296,13 @@ impl Functions for App {
         request: HttpRequest,
     ) -> Result<(HttpReply, Vec<String>), Refusal> {
         if name == "Health" {
-            return Ok((health::run(self).await, Vec::new()));
+            // To its end, also if whoever asked is gone: it is not begun anew for everybody who asks.
+            let app = Self::clone(self);
+            let looked = async move { health::run(&app).await }.in_current_span();
+            let looked = tokio::spawn(looked).await;
+            let reply =
+                looked.map_err(|_| Refusal::new(500, "internal", "a fault in this program"))?;
+            return Ok((reply, Vec::new()));
         }
         health::refuse_if_open(self)?;
         match name {
