@@ -16,9 +16,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use azure_core::base64;
@@ -75,6 +75,10 @@ const BLOBS: Service = Service {
 const QUEUES: Service =
     Service { main: "node_modules/azurite/dist/src/queue/main.js", options: &["--queuePort", "0"] };
 
+/// How long tests are given the same blob service. Every ten minutes Azurite looks through all that it
+/// holds for what may go, which takes it longer than a request may, once many tests were there.
+const SHARED_FOR: Duration = Duration::from_secs(4 * 60);
+
 /// A running service: of blobs, or of queues. It ends when dropped, or with the process.
 pub struct Azurite {
     pub port: u16,
@@ -87,13 +91,23 @@ pub struct Azurite {
 }
 
 impl Azurite {
-    /// The one blob service of this process that speaks plain HTTP and knows [`ACCOUNT_KEY`], or
-    /// nothing where there is no node; then `test` is to return.
+    /// The blob service that tests share which begin within [`SHARED_FOR`]. It speaks plain HTTP and
+    /// knows [`ACCOUNT_KEY`]. Nothing where there is no node; then `test` is to return.
     pub fn http(test: &str) -> Option<&'static Self> {
-        static SHARED: OnceLock<Result<Azurite, String>> = OnceLock::new();
+        static SHARED: Mutex<Option<(Instant, &'static Azurite)>> = Mutex::new(None);
         let install = installed(test)?;
-        let started = SHARED.get_or_init(|| start(install, BLOBS, "http", &[], None, None));
-        Some(started.as_ref().unwrap_or_else(|why| panic!("{test}: {why}")))
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((started_at, azurite)) = *shared
+            && started_at.elapsed() < SHARED_FOR
+        {
+            return Some(azurite);
+        }
+        let started = start(install, BLOBS, "http", &[], None, None);
+        let started = started.unwrap_or_else(|why| panic!("{test}: {why}"));
+        // The one before goes on for those who have it, and ends with this process.
+        let azurite: &'static Self = Box::leak(Box::new(started));
+        *shared = Some((Instant::now(), azurite));
+        Some(azurite)
     }
 
     /// A blob service of the caller's own, with TLS and bearer tokens (Azurite reads a token's
