@@ -10,7 +10,7 @@ use super::{App, opened, out_of_time};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::export::books::Books;
-use crate::export::open::{Opening, open};
+use crate::export::open::Opening;
 use crate::export::step::Message;
 use crate::host::payload::Timer;
 use crate::model::request::Request;
@@ -85,7 +85,7 @@ async fn one(
         Some(slot) => Opening::for_slot(books.target(), request.clone(), slot, now, true),
         None => Opening::now(request.clone(), Trigger::Timer, now, true),
     };
-    Ok(opened(books, &opening, open(books, &opening).await?))
+    opened(books, &opening).await
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::fields::{Field, Fields, Sort, bad_field};
 use super::openapi::{Answer, Operation, Parameter, schema};
-use super::{App, DELETE, GET, POST, note_run};
+use super::{App, DELETE, GET, POST, note_run, planning};
 use crate::config::parse;
 use crate::error::Error;
 use crate::export::books::Books;
@@ -243,10 +243,11 @@ async fn post(app: &App, request: &HttpRequest) -> Answered {
     };
     note_run(&id);
     let run = books.run(&id).await?.ok_or_else(|| gone(&id))?;
-    // Whoever opened it may have died, or been told of an error, before its planning was on the queue.
-    let is_planned = run.status.is_ended() || books.plan(&id).await?.is_some();
-    let messages = if is_planned { Vec::new() } else { vec![Message::plan(books.target(), &id)] };
-    Ok((accepted(&run), messages))
+    let messages = match run.status.is_ended() {
+        true => None,
+        false => planning(&books, &id).await?,
+    };
+    Ok((accepted(&run), messages.into_iter().collect()))
 }
 
 /// What the target's own request becomes with what the caller asked for.

@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::export::books::Books;
 use crate::export::care;
-use crate::export::open::{Opening, open};
+use crate::export::open::Opening;
 use crate::export::slice::Slice;
 use crate::export::slots::missed;
 use crate::export::step::Message;
@@ -76,7 +76,7 @@ async fn look(
     if let Some(slot) = missed(books, schedule, app.is_timer_disabled()).await? {
         let (request, now) = (settings.request.clone(), app.clock().now());
         let opening = Opening::for_slot(books.target(), request, slot, now, true);
-        messages.extend(opened(books, &opening, open(books, &opening).await?));
+        messages.extend(opened(books, &opening).await?);
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::config::{Env, STORE_URL, Settings, check_store};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::export::care;
-use crate::export::open::{Opened, Opening};
+use crate::export::open::{Opened, Opening, open};
 use crate::export::slice::Slice;
 use crate::export::step::Message;
 use crate::export::{Job, Nobody, World};
@@ -234,9 +234,9 @@ fn note_run(id: &RunId) {
     Span::current().record("run.id", id.as_str());
 }
 
-/// What is to be done after `opening` became `what`: its planning, unless there is nothing to do.
-fn opened(books: &Books, opening: &Opening, what: Opened) -> Option<Message> {
-    let id = match what {
+/// Opens a run for a timer. Gives what is to be done for it: its planning, unless that is done.
+async fn opened(books: &Books, opening: &Opening) -> Result<Option<Message>> {
+    let id = match open(books, opening).await? {
         Opened::Ours(id) => id,
         Opened::Joined(id) => {
             info!(run.id = %id, "Run {id} of the same request is in work");
@@ -244,15 +244,24 @@ fn opened(books: &Books, opening: &Opening, what: Opened) -> Option<Message> {
         }
         Opened::Skipped { by } => {
             info!(run.id = %opening.run_id, "Skipped the slot: run {by} is still in work");
-            return None;
+            return Ok(None);
         }
         Opened::Ended(run) => {
             info!(run.id = %run.run_id, "The slot was exported before: {}", run.status.as_str());
-            return None;
+            return Ok(None);
         }
     };
-    // Whoever opened it may have died before its planning was on the queue.
-    Some(Message::plan(books.target(), &id))
+    planning(books, &id).await
+}
+
+/// The message that has the run `id` planned, while it is not: whoever opened it may have died, or been
+/// told of an error, before its planning was on the queue. Behind the plan there would be as much again of
+/// every shard's message.
+async fn planning(books: &Books, id: &RunId) -> Result<Option<Message>> {
+    Ok(match books.plan(id).await? {
+        None => Some(Message::plan(books.target(), id)),
+        Some(_) => None,
+    })
 }
 
 /// Messages as the queue takes them.

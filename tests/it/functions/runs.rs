@@ -343,3 +343,40 @@ async fn maintenance_deletes_runs_that_are_kept_no_longer() {
     assert!(is_left("20260201T060000Z"), "the newest complete one: {left:?}");
     assert_eq!(stderr(&host), [""; 0]);
 }
+
+/// A second plan message behind the plan would take every shard away from whoever works on it.
+#[tokio::test]
+async fn a_start_by_hand_joins_the_run_in_work_and_asks_for_its_plan_only_while_there_is_none() {
+    let test =
+        "a_start_by_hand_joins_the_run_in_work_and_asks_for_its_plan_only_while_there_is_none";
+    let few = Options { assets: 300, asset_bytes: 900, ..Options::default() };
+    let Some(town) = Town::new(test, few).await else { return };
+    let deaf = HostOptions { listens: Some(Vec::new()), ..town.options() };
+    let host = town.host(deaf).await;
+    let by_hand = async |n_written: usize| {
+        let fired = host.fire("ExportTimer", &Firing::by_hand()).await;
+        assert_eq!((fired.result.is_ok(), fired.written.len()), (true, n_written), "{fired:?}");
+    };
+    let fired = host.fire("ExportTimer", &firing()).await;
+    assert!(fired.result.is_ok(), "{fired:?}");
+    by_hand(1).await;
+
+    let plans_only = HostOptions {
+        loses: Some(Arc::new(|message| {
+            !message.text().unwrap_or_default().contains("\"do\":\"plan\"")
+        })),
+        ..town.options()
+    };
+    let planner = town.host(plans_only).await;
+    let wait = async {
+        while !town.paths().await.iter().any(|path| path.ends_with("/plan.json")) {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.expect("a plan");
+    planner.until(|host| host.in_work() == 0, LIMIT).await.unwrap();
+    by_hand(0).await;
+    let paths = town.paths().await;
+    let runs = paths.iter().filter(|path| path.ends_with("/run.json")).count();
+    assert_eq!(runs, 1, "{paths:?}");
+}
