@@ -1,11 +1,13 @@
 //! The function app under the host double: timers, queue and HTTP, with Azurite's queue and blobs.
 //!
 //! ```text
-//! town    an app root as it is packaged, the simulator, Azurite, hosts that share an account
-//! runs    runs to their end: undisturbed, killed again and again, with every message lost
-//! doors   HTTP through the host: default mode, forwarding, proxying
+//! town      an app root as it is packaged, the simulator, Azurite, hosts that share an account
+//! runs      runs to their end: undisturbed, killed again and again, with every message lost
+//! doors     HTTP through the host: default mode, forwarding, proxying
+//! recorded  what a real host sent, as the functions are given it
 //! ```
 
 mod doors;
+mod recorded;
 mod runs;
 mod town;
