@@ -104,10 +104,12 @@ async fn run(
     terminal: &Terminal,
 ) -> Result<u8> {
     let mut env = Env::of_process(env)?;
+    env.keep_secrets();
     let needs_settings =
         matches!(cli.command, Command::Export(_) | Command::Query(_) | Command::Runs(_));
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
-        let files = read_env_files()?;
+        let files = Env::new(read_env_files()?);
+        files.keep_secrets();
         refuse_platform_names(&env, &files)?;
         env = env.or(files);
     }
@@ -170,12 +172,11 @@ fn read_env_files() -> Result<Vec<(String, String)>> {
 }
 
 /// What a library reads in the environment itself would have no effect in a file.
-fn refuse_platform_names(env: &Env, files: &[(String, String)]) -> Result<()> {
-    let is_read = |name: &str| names::READ_BY_LIBRARIES.contains(&name);
-    let idle = files.iter().find(|(name, _)| is_read(name) && env.get(name).is_none());
-    match idle {
+fn refuse_platform_names(env: &Env, files: &Env) -> Result<()> {
+    let is_idle = |name: &&&str| files.raw(name).is_some() && env.get(name).is_none();
+    match names::READ_BY_LIBRARIES.iter().find(is_idle) {
         None => Ok(()),
-        Some((name, _)) => Err(Error::new(Kind::Config, format!("read {name}"))
+        Some(name) => Err(Error::new(Kind::Config, format!("read {name}"))
             .because("in a file it has no effect")
             .advise("export it in the environment, as the platform does")),
     }

@@ -139,7 +139,7 @@ async fn show(books: &Books, id: &RunId, json: bool) -> Result<u8> {
         line("finished", at.to_string());
     }
     if let Some(until) = run.not_before {
-        let cause = run.waits_for.as_ref().map_or("it was put off", |cause| &cause.message);
+        let cause = run.waits_for.as_ref().map_or("it was put off", |cause| cause.message.as_str());
         line("waits", format!("until {until}: {cause}"));
     }
     let progress = run.progress;

@@ -1,5 +1,6 @@
 //! Who signs in: the target's credential and the app's own identity (contract, section 2).
 
+use std::fmt;
 use std::path::PathBuf;
 
 use url::Url;
@@ -27,7 +28,7 @@ pub enum Credential {
         /// The app registration.
         client_id: String,
         /// Its secret.
-        secret: Secret,
+        secret: ClientSecret,
     },
     /// An app registration that trusts the app's own managed identity.
     Federated {
@@ -52,6 +53,28 @@ pub enum Credential {
         /// The tenant to ask a token of; absent: the one they are signed in to.
         tenant_id: Option<String>,
     },
+}
+
+/// Where an app registration's secret is.
+pub enum ClientSecret {
+    /// Here: `EASM_CLIENT_SECRET`.
+    Given(Secret),
+}
+
+impl Clone for ClientSecret {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Given(secret) => Self::Given(secret.share()),
+        }
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("Given"),
+        }
+    }
 }
 
 /// Both identities, and where Entra is.
@@ -230,9 +253,9 @@ fn own_client_id(env: &Env) -> Option<String> {
     client_id.map(str::to_owned)
 }
 
-fn client_secret(env: &Env) -> Result<Secret> {
+fn client_secret(env: &Env) -> Result<ClientSecret> {
     if let Some(secret) = env.get(SECRET) {
-        return Ok(Secret::new(secret.to_owned()));
+        return Ok(ClientSecret::Given(Secret::new(secret.to_owned())));
     }
     Err(match env.get(SECRET_NAME) {
         Some(_) => {

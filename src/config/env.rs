@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use super::names;
 use crate::error::{Error, Kind, Result};
+use crate::secret;
 
 /// Names and values of settings, from wherever they came.
 #[derive(Clone, Default)]
@@ -43,8 +44,8 @@ impl Env {
 
     /// Adds names and values; what is already there wins.
     #[must_use]
-    pub fn or(mut self, weaker: impl IntoIterator<Item = (String, String)>) -> Self {
-        for (name, value) in weaker {
+    pub fn or(mut self, weaker: Self) -> Self {
+        for (name, value) in weaker.vars {
             self.vars.entry(name).or_insert(value);
         }
         self
@@ -67,6 +68,12 @@ impl Env {
     pub fn get(&self, name: &str) -> Option<&str> {
         let value = |name| self.raw(name).map(str::trim).filter(|value| !value.is_empty());
         value(name).or_else(|| names::fallback(name).and_then(value))
+    }
+
+    /// Keeps the secrets among the values out of everything that is said from now on.
+    pub fn keep_secrets(&self) {
+        let vars = self.vars.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        secret::environment::secrets(vars).into_iter().for_each(secret::inherit);
     }
 
     /// Names that look like ours and are not, in order.
@@ -110,8 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_already_there_wins() {
-        let env =
-            env(&[("A", "real")]).or([("A".into(), "file".into()), ("B".into(), "file".into())]);
+        let env = env(&[("A", "real")]).or(env(&[("A", "file"), ("B", "file")]));
         assert_eq!((env.raw("A"), env.raw("B")), (Some("real"), Some("file")));
     }
 }

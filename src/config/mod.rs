@@ -12,6 +12,6 @@ pub mod parse;
 pub mod reference;
 mod settings;
 
-pub use credential::{Credential, Identities};
+pub use credential::{ClientSecret, Credential, Identities};
 pub use env::Env;
 pub use settings::{BlobAccess, BlobUrl, STORE_URL, Settings, StoreUrl, check_store};

@@ -12,7 +12,6 @@ use crate::error::{Error, Kind, Result};
 use crate::model::asset::AssetKind;
 use crate::model::request::Request;
 use crate::model::target::is_target_name;
-use crate::secret::Secret;
 
 /// The setting that names the store.
 pub const STORE_URL: &str = "EASM_STORE_URL";
@@ -98,12 +97,6 @@ impl Settings {
     /// # Errors
     /// [`Kind::Config`], naming the setting, what is allowed and what was found.
     pub fn read(env: &Env) -> Result<Self> {
-        // Registered before anything can fail, so that nothing that fails can print them.
-        for name in ["EASM_CLIENT_SECRET", "CLIENT_SECRET", "IDENTITY_HEADER"] {
-            if let Some(value) = env.get(name) {
-                Secret::new(value.to_owned());
-            }
-        }
         refuse_unknown(env)?;
         refuse_targets(env)?;
         refuse_later(env)?;
@@ -328,8 +321,10 @@ mod tests {
     ];
 
     fn read(changes: &[(&str, &str)]) -> Result<Settings> {
-        let vars = changes.iter().chain(GOOD).map(|&(n, v)| (n.to_owned(), v.to_owned()));
-        Settings::read(&Env::new([]).or(vars))
+        let env = |vars: &[(&str, &str)]| {
+            Env::new(vars.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())))
+        };
+        Settings::read(&env(changes).or(env(GOOD)))
     }
 
     #[test]

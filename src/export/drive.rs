@@ -380,7 +380,8 @@ impl Told {
     fn waits(&mut self, world: &World, until: Timestamp, cause: Option<RunError>) {
         if self.until.replace(until) != Some(until) {
             let kind = cause.as_ref().and_then(|cause| Kind::of_code(&cause.code));
-            let reason = cause.map_or_else(|| "it was put off".to_owned(), |cause| cause.message);
+            let reason = cause
+                .map_or_else(|| "it was put off".to_owned(), |cause| cause.message.to_string());
             let kind = kind.unwrap_or(Kind::Unavailable { retry_after: None });
             world.observer.waits(until, &Error::new(kind, "carry a run").because(reason));
         }
@@ -446,7 +447,7 @@ async fn report_end(books: &Books, id: &RunId) -> Result<Manifest> {
         return Err(unknown(books, id));
     };
     let kind = error.as_ref().and_then(|error| Kind::of_code(&error.code));
-    let reason = error.map_or_else(|| "it ended".to_owned(), |error| error.message);
+    let reason = error.map_or_else(|| "it ended".to_owned(), |error| error.message.to_string());
     let kind = kind.unwrap_or(Kind::Internal);
     Err(Error::new(kind, "export").because(format!("run {id} is {}: {reason}", status.as_str())))
 }

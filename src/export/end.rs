@@ -22,7 +22,7 @@ use crate::model::history::{Entry, History};
 use crate::model::manifest::{Completeness, Latest, Manifest};
 use crate::model::request::Dataset;
 use crate::model::run::{RunDocument, RunError, RunId, Status};
-use crate::secret;
+use crate::secret::Said;
 use crate::store;
 
 /// How often the steps behind an end are gone through: a manifest may appear meanwhile, once.
@@ -94,7 +94,7 @@ pub(super) async fn fail(
     if !is_cancelled && books.manifest(id).await?.is_none() {
         let error = RunError {
             code: failure.kind().facts().code.to_owned(),
-            message: secret::redact(&failure.to_string()),
+            message: Said::new(failure.to_string()),
         };
         let noted = books.note(id, |run| {
             let is_idle = failure.kind() != Kind::Deadline || run.updated_at == seen.updated_at;
@@ -217,7 +217,7 @@ async fn cancelled(books: &Books, id: &RunId) -> Result<RunDocument> {
             run.not_before = None;
             run.error = Some(RunError {
                 code: Kind::Cancelled.facts().code.to_owned(),
-                message: "cancelled on request".to_owned(),
+                message: Said::new("cancelled on request"),
             });
         }
         is_new

@@ -24,6 +24,7 @@ use crate::model::history::Entry;
 use crate::model::layout;
 use crate::model::request::Request;
 use crate::model::run::{RunDocument, RunError, RunId, Status, Trigger};
+use crate::secret::Said;
 use crate::store;
 
 /// How often opening is tried while others open and end runs of an equal request.
@@ -163,7 +164,7 @@ async fn skip(books: &Books, opening: &Opening, by: RunId) -> Result<Opened> {
         finished_at: Some(now),
         error: Some(RunError {
             code: Kind::Skipped.facts().code.to_owned(),
-            message: format!("run {by} of the same request is still in work"),
+            message: Said::new(format!("run {by} of the same request is still in work")),
         }),
         ..books.document(&active, Status::Skipped)
     };

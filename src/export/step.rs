@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::active::Cancel;
 use crate::model::plan::Plan;
 use crate::model::run::{Progress, RunDocument, RunError, RunId, Status};
-use crate::secret;
+use crate::secret::Said;
 
 /// Version of the messages this program writes, and the newest it reads.
 pub const MESSAGE_VERSION: u32 = 1;
@@ -393,10 +393,8 @@ async fn put_off(
     got_further: bool,
 ) -> Result<After> {
     let id = &run.run_id;
-    let cause = RunError {
-        code: err.kind().facts().code.to_owned(),
-        message: secret::redact(&err.to_string()),
-    };
+    let cause =
+        RunError { code: err.kind().facts().code.to_owned(), message: Said::new(err.to_string()) };
     // As it stands now: the step took its time.
     if let Some(now) = books.run(id).await?.filter(|now| now.resumes == run.resumes) {
         let waiting = RunDocument { waits_for: Some(cause.clone()), ..now };

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{ROUTE_PREFIX, body};
 use crate::error::{Error, Kind};
-use crate::secret;
+use crate::secret::Said;
 
 /// Largest body that a function takes (contract, section 4).
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -253,7 +253,7 @@ pub const JSON: &str = "application/json; charset=utf-8";
 pub struct Refusal {
     pub(super) status: u16,
     pub(super) code: &'static str,
-    pub(super) message: String,
+    pub(super) message: Said,
     pub(super) retry_after: Option<Duration>,
     pub(super) allow: Option<String>,
 }
@@ -261,7 +261,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with a status of 400 to 599.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        let message = secret::redact(&message.into());
+        let message = Said::new(message.into());
         let retry_after = matches!(status, 429 | 503).then_some(RETRY_AFTER);
         Self { status, code, message, retry_after, allow: None }
     }
@@ -274,7 +274,7 @@ impl Refusal {
     /// Whether its message names the field `name`.
     #[cfg(test)]
     pub fn names(&self, name: &str) -> bool {
-        self.message.contains(name)
+        self.message.as_str().contains(name)
     }
 
     /// `404`.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::hash::sha256_hex;
 use super::request::Request;
 use crate::clock::Timestamp;
+use crate::secret::Said;
 
 /// Id of a run: `20261122T060000Z-1a2b3c4d`, the start in UTC and a tail that tells runs of the
 /// same second apart.
@@ -144,7 +145,7 @@ pub struct RunError {
     /// The kind of failure, a heading of `docs/operations.md`.
     pub code: String,
     /// One sentence.
-    pub message: String,
+    pub message: Said,
 }
 
 /// `run.json`: the status document of a run (contract, section 6).

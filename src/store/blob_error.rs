@@ -8,7 +8,6 @@ use azure_core::http::headers::HeaderName;
 
 use crate::error::{Error, Kind};
 use crate::net::egress;
-use crate::secret::redact;
 
 /// Whose answer a failure is.
 pub(super) struct Answered<'a> {
@@ -53,10 +52,10 @@ impl Answered<'_> {
         let (kind, reason, advice) = self.meaning(status, code, retry_after);
         let mut answer = Error::new(kind, operation).because(reason).with("status", status);
         if is_word(code) {
-            answer = answer.with("code", redact(code));
+            answer = answer.with("code", code);
         }
         if let Some(id) = header(err, "x-ms-request-id").filter(|id| is_word(id)) {
-            answer = answer.with("x-ms-request-id", redact(&id));
+            answer = answer.with("x-ms-request-id", id);
         }
         answer = answer.with("host", host);
         if advice.is_empty() { answer } else { answer.advise(advice) }

@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("schedule", &["clock", "error"]),
     ("buffer", &[]),
     ("json", &[]),
-    ("model", &["clock"]),
+    ("model", &["clock", "secret"]),
     ("telemetry", &["error", "secret"]),
     ("encode", &["error", "model"]),
     ("net", &["buffer", "clock", "error", "secret"]),

@@ -20,7 +20,7 @@ use super::refusal::Asked;
 use super::{OPERATION, Tokens};
 use crate::clock::Clock;
 use crate::config::credential::other_tenant;
-use crate::config::{Credential, Env};
+use crate::config::{ClientSecret, Credential, Env};
 use crate::error::{Error, Kind, Result};
 use crate::net::Bearer;
 use crate::net::egress::{self, Bodies, Egress, NamedBy, into_azure};
@@ -39,14 +39,12 @@ pub struct Identity {
     endpoint: Option<Url>,
     /// The managed identity's tokens that vouch for a federated app registration.
     vouching: Option<Arc<Tokens>>,
-    /// Held, since the registry of secrets forgets first what nobody holds.
-    _identity_header: Option<Secret>,
 }
 
 impl Identity {
     /// The identity that `credential` names; Entra is at `authority`. `azure_identity` itself reads
     /// the endpoint of the managed identity from the process environment; `env` is asked for where
-    /// that is, and for the secret in it, so that it can never be printed.
+    /// that is.
     ///
     /// # Errors
     /// [`Kind::Config`] if the endpoint cannot be used.
@@ -60,14 +58,8 @@ impl Identity {
             Some(text) => Some(endpoint(text)?),
             None => None,
         };
-        let header = env.get("IDENTITY_HEADER").map(|value| Secret::new(value.to_owned()));
-        let mut identity = Self {
-            credential,
-            authority: authority.clone(),
-            endpoint,
-            vouching: None,
-            _identity_header: header,
-        };
+        let mut identity =
+            Self { credential, authority: authority.clone(), endpoint, vouching: None };
         if let Credential::Federated { identity: client_id, .. } = &identity.credential {
             let vouches =
                 Credential::ManagedIdentity { client_id: client_id.clone(), tenant_id: None };
@@ -123,6 +115,7 @@ impl Identity {
             }
             Credential::ClientSecret { tenant_id, client_id, secret } => {
                 let options = ClientSecretCredentialOptions { client_options: self.entra()? };
+                let ClientSecret::Given(secret) = secret;
                 let secret = secret.expose().to_owned().into();
                 ClientSecretCredential::new(tenant_id, client_id.clone(), secret, Some(options))
                     .map(|credential| credential as _)

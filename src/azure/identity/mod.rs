@@ -73,12 +73,11 @@ pub struct Tokens {
 
 #[derive(Default)]
 struct Known {
-    last: Option<Token>,
+    last: Option<Arc<Token>>,
     /// When asking last failed, and why.
     failure: Option<(Instant, Error)>,
 }
 
-#[derive(Clone)]
 struct Token {
     value: Secret,
     expires_at: Timestamp,
@@ -109,21 +108,22 @@ impl Tokens {
     }
 
     /// The last token, if it has not expired.
-    fn good(&self) -> Option<Token> {
+    fn good(&self) -> Option<Arc<Token>> {
         self.known().last.clone().filter(|token| self.clock.now() < token.expires_at)
     }
 
     /// Asks for a new token, as one of several may while `token` is good; the others use that.
-    async fn replace_early(&self, token: Token) -> Result<Secret> {
-        let Ok(mut credential) = self.asking.try_lock() else { return Ok(token.value) };
+    async fn replace_early(&self, token: Arc<Token>) -> Result<Secret> {
+        let Ok(mut credential) = self.asking.try_lock() else { return Ok(token.value.share()) };
         match self.ask(&mut credential, 1, EARLY_TOKEN_SECONDS_MAX).await {
             Err(err) if self.clock.now() < token.expires_at => {
                 debug!("{err}; using the last token until it expires");
                 // Whoever comes next does not wait for the same failure again.
                 let again_at = Timestamp::from_unix_ms(self.clock.now().unix_ms() + ASK_AGAIN_MS);
                 let refresh_at = again_at.unwrap_or(token.expires_at).min(token.expires_at);
-                self.known().last = Some(Token { refresh_at, ..token.clone() });
-                Ok(token.value)
+                let (value, expires_at) = (token.value.share(), token.expires_at);
+                self.known().last = Some(Arc::new(Token { value, expires_at, refresh_at }));
+                Ok(token.value.share())
             }
             outcome => outcome,
         }
@@ -137,7 +137,7 @@ impl Tokens {
         if let Some(token) = self.good()
             && refused.is_none_or(|refused| refused.expose() != token.value.expose())
         {
-            return Ok(token.value);
+            return Ok(token.value.share());
         }
         if let Some((at, err)) = &self.known().failure
             && *at > since
@@ -199,7 +199,8 @@ impl Tokens {
         let refresh_at =
             Timestamp::from_unix_ms(expires_at.unix_ms() - ahead_ms).unwrap_or(expires_at);
         debug!(scope = self.scope, expires_at = %expires_at, "Got a token");
-        self.known().last = Some(Token { value: value.clone(), expires_at, refresh_at });
+        let token = Token { value: value.share(), expires_at, refresh_at };
+        self.known().last = Some(Arc::new(token));
         value
     }
 }
@@ -212,7 +213,7 @@ impl Bearer for Tokens {
 
     async fn token(&self) -> Result<Secret> {
         match self.good() {
-            Some(token) if self.clock.now() < token.refresh_at => Ok(token.value),
+            Some(token) if self.clock.now() < token.refresh_at => Ok(token.value.share()),
             Some(token) => self.replace_early(token).await,
             None => self.ask_in_turn(None).await,
         }

@@ -27,6 +27,7 @@ use crate::export::open::KEY_LIFE;
 use crate::model::manifest::Latest;
 use crate::model::request::Dataset;
 use crate::model::run::{RunDocument, RunError, RunId, Status};
+use crate::secret::Said;
 
 use super::survey::Survey;
 use super::{DAY, QUIET, Retention};
@@ -117,7 +118,7 @@ async fn begin(books: &Books, retention: Retention, run: &RunDocument) -> Result
             present.finished_at = Some(present.updated_at);
             present.error = Some(RunError {
                 code: Kind::Deadline.facts().code.to_owned(),
-                message: "it was neither ended nor in work".to_owned(),
+                message: Said::new("it was neither ended nor in work"),
             });
         }
         is_new

@@ -46,7 +46,7 @@ async fn a_slot_that_finds_an_equal_request_in_work_is_skipped_and_the_next_star
     }
     let run = place.run(&opening.run_id).await;
     assert_eq!(run.status, Status::Skipped);
-    assert!(run.error.unwrap().message.contains(by.as_str()), "it names who was in work");
+    assert!(run.error.unwrap().message.as_str().contains(by.as_str()), "it names who was in work");
     place.to_end(&by).await.unwrap();
     let again = open(&place.books, &opening).await.unwrap();
     assert!(matches!(again, Opened::Ended(run) if run.status == Status::Skipped));

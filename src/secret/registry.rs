@@ -1,0 +1,94 @@
+//! The type of a secret, and the list of those that are alive.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, RwLock};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::live::{Live, Which};
+
+/// How many secrets the registry remembers. Tokens are replaced about hourly, per audience.
+pub const SECRETS_MAX: usize = 256;
+
+/// How many values of the environment are remembered at most.
+const INHERITED_MAX: usize = 256;
+
+static REGISTRY: RwLock<Registry> = RwLock::new(Registry::new());
+
+/// A value that must never be printed: it has no `Display`, no `Debug`, no `Serialize` and no
+/// `Clone`, and its memory is overwritten when the last one who holds it lets go.
+///
+/// The word to search for is [`Secret::expose`].
+pub struct Secret(Arc<SecretString>);
+
+impl Secret {
+    /// Wraps `value`, a credential that this process obtained, and enters it into the registry.
+    /// Secrets of equal value are one in there, and stay as long as anybody holds one of them.
+    pub fn new(value: String) -> Self {
+        Self(enter(SecretString::from(value), Which::Obtained))
+    }
+
+    /// The value itself. Whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The same secret for another holder, on purpose.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// Enters a value that came with the environment: it is kept out of what is said, as a credential
+/// of whoever started this process.
+pub fn inherit(value: &str) {
+    drop(enter(SecretString::from(value), Which::All));
+}
+
+/// The values that are live now.
+pub(super) fn live() -> Arc<Live> {
+    let registry = REGISTRY.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    registry.live.clone().unwrap_or_default()
+}
+
+struct Registry {
+    obtained: VecDeque<Arc<SecretString>>,
+    inherited: VecDeque<Arc<SecretString>>,
+    live: Option<Arc<Live>>,
+}
+
+impl Registry {
+    const fn new() -> Self {
+        Self { obtained: VecDeque::new(), inherited: VecDeque::new(), live: None }
+    }
+}
+
+/// Enters `value` unless it is known, and makes room for it if there is none.
+fn enter(value: SecretString, origin: Which) -> Arc<SecretString> {
+    let mut registry = REGISTRY.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (values, max) = match origin {
+        Which::Obtained => (&mut registry.obtained, SECRETS_MAX),
+        Which::All => (&mut registry.inherited, INHERITED_MAX),
+    };
+    if let Some(known) = values.iter().find(|known| known.expose_secret() == value.expose_secret())
+    {
+        return Arc::clone(known);
+    }
+    if values.len() == max {
+        // The oldest that nobody holds any more, else the oldest.
+        let dead = values.iter().position(|old| Arc::strong_count(old) == 1);
+        values.remove(dead.unwrap_or(0));
+    }
+    let value = Arc::new(value);
+    values.push_back(Arc::clone(&value));
+    let all = Live::new(
+        registry
+            .obtained
+            .iter()
+            .map(|value| (value.expose_secret(), Which::Obtained))
+            .chain(registry.inherited.iter().map(|value| (value.expose_secret(), Which::All))),
+    );
+    registry.live = Some(Arc::new(all));
+    value
+}
