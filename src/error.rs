@@ -68,6 +68,8 @@ pub enum Kind {
     Interrupted,
     /// What reads our output went away; there is nobody left to tell.
     PipeClosed,
+    /// A credential of ours was about to be written where a program reads it back.
+    Leak,
     /// A promise of this program to itself is broken. Please report it.
     Internal,
 }
@@ -113,6 +115,7 @@ impl Kind {
         Self::Skipped,
         Self::Interrupted,
         Self::PipeClosed,
+        Self::Leak,
         Self::Internal,
     ];
 
@@ -142,6 +145,9 @@ impl Kind {
             Self::Interrupted => ("interrupted", false, 130, 503, "interrupted"),
             Self::PipeClosed => {
                 ("pipe_closed", false, 0, 500, "the reader of the output went away")
+            }
+            Self::Leak => {
+                ("credential_in_data", false, 1, 502, "a credential of ours would be written")
             }
             Self::Internal => ("internal", false, 1, 500, "a fault in this program"),
         };
@@ -181,6 +187,17 @@ impl Error {
     /// A failure of `operation`, which is an action ("list assets").
     pub fn new(kind: Kind, operation: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, operation: operation.into(), reason: None, context: Vec::new(), advice: None }
+    }
+
+    /// That a credential of ours stands in what `operation` would write for a program to read back: it
+    /// is neither written nor altered.
+    pub fn leak(operation: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Leak, operation)
+            .because("a credential of ours is in it, for example in a cursor of the service")
+            .advise(
+                "see who answers in the service's place (EASM_DATA_PLANE_URL, a proxy), and renew \
+                 the credential",
+            )
     }
 
     /// Says what happened in more words than the kind does. Must not hold a secret.

@@ -21,7 +21,9 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
         Err(err) => {
-            eprintln!("easm-export: start the runtime: {err}; free some threads or memory");
+            let said =
+                format!("easm-export: start the runtime: {err}; free some threads or memory");
+            easm_export::telemetry::Terminal::default().say(&said);
             ExitCode::FAILURE
         }
     }

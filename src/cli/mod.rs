@@ -28,6 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::model::run::RunId;
 use crate::net::retry::RetryPolicy;
+use crate::secret::holds_credential;
 use crate::store::Store;
 use crate::telemetry::{self, LogFormat, Terminal};
 
@@ -78,7 +79,10 @@ pub async fn main(
 ) -> u8 {
     listen_for_signals();
     let terminal = Terminal::default();
+    telemetry::catch_panics(&terminal);
     let (mut args, env) = (Vec::from_iter(args), Vec::from_iter(env));
+    // Before anything can be said.
+    Env::of_any(&env).keep_secrets();
     if args.len() == 1 && env.iter().any(|(name, _)| name == serve::PORT) {
         args.push("serve".into());
     }
@@ -104,7 +108,6 @@ async fn run(
     terminal: &Terminal,
 ) -> Result<u8> {
     let mut env = Env::of_process(env)?;
-    env.keep_secrets();
     let needs_settings =
         matches!(cli.command, Command::Export(_) | Command::Query(_) | Command::Runs(_));
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
@@ -365,9 +368,15 @@ fn print_json(json: &impl serde::Serialize) -> Result<()> {
     print(&text)
 }
 
-/// `bytes` to stdout.
+/// `bytes` to stdout, as they are: a program may read them.
+///
+/// # Errors
+/// [`Kind::Leak`] if a credential of ours is in them.
 fn print(bytes: &[u8]) -> Result<()> {
     use io::Write;
+    if holds_credential(bytes) {
+        return Err(Error::leak("print the result"));
+    }
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|err| crate::export::stream::from_io(&err))

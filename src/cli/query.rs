@@ -2,14 +2,15 @@
 
 use std::io::Write;
 
-use super::{connect, read_filter, unless_interrupted};
+use super::{connect, quoted, read_filter, unless_interrupted};
 use crate::config::{Env, Settings, parse};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::export::query::{self, Answered, Bounds, LIMIT_DEFAULT, LIMIT_MAX};
 use crate::export::slice::Slice;
 use crate::export::source::{Cut, Page, Query};
 use crate::export::stream::from_io;
 use crate::model::plan::Within;
+use crate::secret::holds_credential;
 use crate::telemetry::Terminal;
 
 /// Flags of `query`.
@@ -64,7 +65,7 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
     if args.json {
         output.end(next.as_deref(), total)?;
     } else if let Some(next) = next {
-        terminal.say(&format!("There is more; go on with --mark '{next}'"));
+        terminal.hand_over("There is more; go on with --mark ", &quoted(&next));
     }
     Ok(0)
 }
@@ -93,6 +94,9 @@ impl<W: Write> Output<W> {
     }
 
     fn end(&mut self, next: Option<&str>, total: Option<u64>) -> Result<()> {
+        if next.is_some_and(|next| holds_credential(next.as_bytes())) {
+            return Err(Error::leak("print the cursor"));
+        }
         let start = if self.n_assets == 0 { "{\"value\": [" } else { "" };
         let next = serde_json::Value::from(next);
         let total = serde_json::Value::from(total);

@@ -42,6 +42,13 @@ impl Env {
         Ok(env)
     }
 
+    /// The environment of a process, as far as it can be read: to look for secrets in, not for
+    /// settings.
+    pub fn of_any(vars: &[(OsString, OsString)]) -> Self {
+        let text = |text: &OsString| text.to_string_lossy().into_owned();
+        Self::new(vars.iter().map(|(name, value)| (text(name), text(value))))
+    }
+
     /// Adds names and values; what is already there wins.
     #[must_use]
     pub fn or(mut self, weaker: Self) -> Self {

@@ -21,6 +21,7 @@ use crate::export::slice::Slice;
 use crate::export::source::{Cut, Page, Query};
 use crate::host::http::{HttpReply, HttpRequest, JSON, Refusal};
 use crate::model::plan::Within;
+use crate::secret::holds_credential;
 
 /// Most bytes of assets in an answer (contract, section 4).
 const BYTES_MAX: usize = 16 << 20;
@@ -299,16 +300,19 @@ impl Output {
                 if pieces.is_empty() {
                     pieces.push(Bytes::from_static(JSON_START));
                 }
+                if next.as_deref().is_some_and(|next| holds_credential(next.as_bytes())) {
+                    return Err(Error::leak("answer with a cursor").into());
+                }
                 let next = serde_json::Value::from(next);
                 let total = serde_json::Value::from(total);
                 let end = format!("],\"nextMark\":{next},\"totalElements\":{total}}}");
                 pieces.push(end.into());
-                return Ok(HttpReply::of_pieces(JSON, pieces));
+                return Ok(HttpReply::of_records(JSON, pieces));
             }
             Self::Ndjson { pieces } => (NDJSON, pieces),
             Self::Csv(csv) => (CSV, vec![csv.end()?.into()]),
         };
-        let reply = HttpReply::of_pieces(content_type, pieces);
+        let reply = HttpReply::of_records(content_type, pieces);
         match next {
             None => Ok(reply),
             // Left out, it would be taken for the end.

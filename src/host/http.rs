@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{ROUTE_PREFIX, body};
 use crate::error::{Error, Kind};
-use crate::secret::Said;
+use crate::secret::{CallerKeys, Said, holds_credential};
 
 /// Largest body that a function takes (contract, section 4).
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -148,8 +148,8 @@ pub(super) fn is_body_announced(headers: &HeaderMap) -> bool {
 }
 
 impl HttpRequest {
-    /// The request that the host forwarded.
-    pub(super) fn forwarded(parts: &Parts, params: Params, body: Body) -> Self {
+    /// The request that the host forwarded, its body aside.
+    pub(super) fn forwarded(parts: &Parts, params: Params) -> Self {
         let mut query: BTreeMap<String, String> = BTreeMap::new();
         let pairs = parts.uri.query().unwrap_or_default();
         for (name, value) in url::form_urlencoded::parse(pairs.as_bytes()) {
@@ -159,7 +159,26 @@ impl HttpRequest {
                 .or_insert_with(|| value.into_owned());
         }
         let (method, headers) = (parts.method.as_str().to_owned(), Headers::from(&parts.headers));
-        Self { method, query, headers, params, body }
+        Self { method, query, headers, params, body: Body::None }
+    }
+
+    /// What the caller proves with who they are, as far as its name tells: keys, tokens, cookies.
+    pub(super) fn keys_of_caller(&self) -> CallerKeys {
+        /// What is in the name of a header or parameter that holds one.
+        const NAMES: [&str; 7] = ["key", "token", "secret", "auth", "cookie", "assertion", "sig"];
+        let is_one = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            let is_like = NAMES.iter().any(|one| name.contains(one));
+            name == "code" || (is_like && name != "idempotency-key")
+        };
+        let both = self.query.iter().chain(&self.headers.0);
+        let mut named: Vec<_> = both.filter(|(name, _)| is_one(name)).collect();
+        // Last what there may be many of.
+        named.sort_by_key(|(name, _)| name.eq_ignore_ascii_case("cookie"));
+        // A header may hold several, with a scheme or a name in front.
+        CallerKeys::new(named.iter().flat_map(|(_, value)| {
+            std::iter::once(value.as_str()).chain(value.split([' ', ';', ',', '=']))
+        }))
     }
 }
 
@@ -198,22 +217,30 @@ pub struct HttpReply {
     pub(super) headers: Vec<(&'static str, String)>,
     /// The body, UTF-8, in pieces: an answer of many pages is not copied together.
     pub(super) body: Vec<Bytes>,
+    /// Whether the body is records of the inventory, which pass verbatim whatever is in them.
+    pub(super) is_records: bool,
     /// Held until the body is sent.
     pub(super) turn: Option<OwnedSemaphorePermit>,
 }
 
 impl HttpReply {
-    /// An answer `200` with a body of `content_type`, in pieces, together UTF-8.
-    pub fn of_pieces(content_type: &'static str, body: Vec<Bytes>) -> Self {
+    /// An answer `200` with records of the inventory, in pieces, together UTF-8.
+    pub fn of_records(content_type: &'static str, body: Vec<Bytes>) -> Self {
         let headers = vec![("content-type", content_type.to_owned())];
-        Self { status: 200, headers, body, turn: None }
+        Self { status: 200, headers, body, is_records: true, turn: None }
     }
 
     /// An answer `200` with `json`.
     pub fn json(json: &impl serde::Serialize) -> Self {
         // What is written here has no maps with keys that JSON cannot have.
         let text = serde_json::to_vec(json).unwrap_or_else(|_| b"{}".to_vec());
-        Self::of_pieces(JSON, vec![text.into()])
+        Self { is_records: false, ..Self::of_records(JSON, vec![text.into()]) }
+    }
+
+    /// Whether a credential of ours is in what this program says itself.
+    pub(super) fn holds_credential(&self) -> bool {
+        let in_headers = self.headers.iter().any(|(_, value)| holds_credential(value.as_bytes()));
+        in_headers || !self.is_records && self.body.iter().any(|piece| holds_credential(piece))
     }
 
     /// The same answer with the status `202`.

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, error, error_span, field, warn};
 
 use crate::error::{Error, Kind, Result};
+use crate::secret::{holds_credential, with_keys_of_caller};
 use body::{Bodies, Body};
 use http::{HttpReply, HttpRequest, Refusal};
 use parent::Parent;
@@ -198,9 +199,11 @@ async fn answer<F: Functions>(
             let span = span(function, &id);
             let announced = http::is_body_announced(&parts.headers);
             let (body, _room) = handler.bodies.read(body, http::BODY_BYTES_MAX).await;
+            let request = HttpRequest::forwarded(&parts, params);
+            let keys = request.keys_of_caller();
             let answered = async {
                 let body = http::Body::of_forwarded(body, announced)?;
-                let request = HttpRequest::forwarded(&parts, params, body);
+                let request = HttpRequest { body, ..request };
                 let (reply, work) = handler.http(function, request, until).await?;
                 // The host does not forward to a function with a queue: somebody took that away.
                 if !work.is_empty() {
@@ -209,7 +212,7 @@ async fn answer<F: Functions>(
                 }
                 Ok(reply)
             };
-            let answered = answered.instrument(span).await;
+            let answered = with_keys_of_caller(keys, answered).instrument(span).await;
             reply::forwarded(answered, &id)
         }
     }
@@ -276,7 +279,11 @@ impl<F: Functions> Handler<F> {
             }
             Trigger::Http { .. } => {
                 let answered = match payload.http(binding::REQUEST) {
-                    Ok(request) => self.http(function, request, until).await,
+                    Ok(request) => {
+                        let keys = request.keys_of_caller();
+                        let answer = self.http(function, request, until);
+                        with_keys_of_caller(keys, answer).await
+                    }
                     Err(err) => Err(Refusal::of(&err)),
                 };
                 reply::default_http(answered, id)
@@ -295,13 +302,19 @@ impl<F: Functions> Handler<F> {
         {
             return Err(Refusal::method_not_allowed(methods));
         }
-        match self.bounded(until, self.functions.http(function.name, request)).await {
+        let answered = match self.bounded(until, self.functions.http(function.name, request)).await
+        {
             Ok(answered) => answered,
             Err(err) => {
                 error!("{err}");
                 Err(Refusal::of(&err))
             }
+        };
+        let (reply, work) = answered?;
+        if reply.holds_credential() {
+            return Err(Error::leak("answer a request").into());
         }
+        Ok((reply, clean(work)?))
     }
 
     /// What `work` gives, if it comes by `until` and without a panic.
@@ -320,7 +333,7 @@ impl<F: Functions> Handler<F> {
     }
 
     fn done(&self, function: &Function, done: Result<Vec<String>>) -> Response {
-        match done {
+        match done.and_then(clean) {
             Ok(work) => {
                 debug!(n_messages = work.len(), "Done");
                 reply::default_done(function.emits.then_some(work))
@@ -332,6 +345,14 @@ impl<F: Functions> Handler<F> {
     fn failed(&self, err: &Error) -> Response {
         error!("{err}");
         reply::default_failed()
+    }
+}
+
+/// Messages that go on the queue, unless a credential of ours is in one.
+fn clean(work: Vec<String>) -> Result<Vec<String>> {
+    match work.iter().any(|text| holds_credential(text.as_bytes())) {
+        true => Err(Error::leak("put work on the queue")),
+        false => Ok(work),
     }
 }
 

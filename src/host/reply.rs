@@ -142,7 +142,8 @@ fn refused(refusal: &Refusal, id: &str) -> HttpReply {
     }
     headers.extend(allow.clone().map(|allow| ("allow", allow)));
     let status = if (400..600).contains(status) { *status } else { 500 };
-    HttpReply { status, headers, body: vec![body.to_string().into()], turn: None }
+    let body = vec![body.to_string().into()];
+    HttpReply { status, headers, body, is_records: false, turn: None }
 }
 
 /// A JSON object with a status that is no redirect.
@@ -174,7 +175,7 @@ mod tests {
             default_done(Some(Vec::new())),
             default_done(Some(vec!["{}".to_owned()])),
             default_failed(),
-            default_http(Ok((HttpReply::of_pieces("text/csv", Vec::new()), Vec::new())), "1"),
+            default_http(Ok((HttpReply::of_records("text/csv", Vec::new()), Vec::new())), "1"),
             default_http(Ok((HttpReply::json(&Value::Null).accepted(), vec![String::new()])), "1"),
             default_http(Err(refusal()), "1"),
         ];
@@ -206,7 +207,7 @@ mod tests {
         let answer = || {
             let turn = Arc::clone(&turns).try_acquire_owned().expect("free");
             let pieces = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
-            forwarded(Ok(HttpReply::of_pieces(JSON, pieces).holding(turn)), "1")
+            forwarded(Ok(HttpReply::of_records(JSON, pieces).holding(turn)), "1")
         };
         let read = answer();
         assert_eq!(turns.available_permits(), 0);
@@ -226,7 +227,7 @@ mod tests {
     async fn a_body_of_many_pieces_is_one_text_in_default_mode() {
         let pieces = ["{\"a\":\"", "ä\n", "\"}"].map(|piece| Bytes::from(piece.to_owned()));
         let answer = default_http(
-            Ok((HttpReply::of_pieces(JSON, pieces.to_vec()), vec!["x".to_owned()])),
+            Ok((HttpReply::of_records(JSON, pieces.to_vec()), vec!["x".to_owned()])),
             "1",
         );
         let length = answer.headers()[CONTENT_LENGTH].clone();

@@ -92,3 +92,82 @@ fn enter(value: SecretString, origin: Which) -> Arc<SecretString> {
     registry.live = Some(Arc::new(all));
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{Debug, Display};
+    use std::marker::PhantomData;
+
+    use serde::Serialize;
+
+    use super::*;
+    use crate::secret::{REDACTED, holds_credential, redact};
+
+    /// Whether a type can do what its secrets must not: the constant of the inherent impl is found
+    /// first, where its bounds hold.
+    struct Can<T>(PhantomData<T>);
+
+    trait Cannot {
+        const PRINT: bool = false;
+        const SHOW: bool = false;
+        const SERIALIZE: bool = false;
+        const COPY: bool = false;
+    }
+
+    impl<T> Cannot for Can<T> {}
+
+    impl<T: Display> Can<T> {
+        const PRINT: bool = true;
+    }
+
+    impl<T: Debug> Can<T> {
+        const SHOW: bool = true;
+    }
+
+    impl<T: Serialize> Can<T> {
+        const SERIALIZE: bool = true;
+    }
+
+    impl<T: Clone> Can<T> {
+        const COPY: bool = true;
+    }
+
+    #[test]
+    fn a_secret_cannot_be_printed_shown_serialized_or_copied() {
+        let of_text = [
+            Can::<String>::PRINT,
+            Can::<String>::SHOW,
+            Can::<String>::SERIALIZE,
+            Can::<String>::COPY,
+        ];
+        assert_eq!(of_text, [true; 4], "the test can tell");
+        let of_secrets = [
+            Can::<Secret>::PRINT,
+            Can::<Secret>::SHOW,
+            Can::<Secret>::SERIALIZE,
+            Can::<Secret>::COPY,
+        ];
+        assert_eq!(of_secrets, [false; 4]);
+    }
+
+    #[test]
+    fn a_secret_that_is_held_is_remembered_however_many_come_after_it() {
+        let value = "canary-of-the-oldest-secret";
+        // First known while it is read, then held by whoever uses it.
+        drop(Secret::new(value.to_owned()));
+        let _held = Secret::new(value.to_owned());
+        for n in 0..2 * SECRETS_MAX {
+            drop(Secret::new(format!("another-secret-of-the-test-{n:08}")));
+        }
+        assert_eq!(redact(value), REDACTED);
+    }
+
+    #[test]
+    fn only_what_this_process_obtained_keeps_a_document_from_being_written() {
+        let _held = Secret::new("canary-0-obtained-by-us".to_owned());
+        inherit("inherited-1-from-the-host");
+        assert!(holds_credential(b"{\"mark\":\"canary-0-obtained-by-us\"}"));
+        assert!(!holds_credential(b"{\"mark\":\"inherited-1-from-the-host\"}"));
+        assert_eq!(redact("a inherited-1-from-the-host"), "a [REDACTED]");
+    }
+}

@@ -45,3 +45,20 @@ impl fmt::Debug for Said {
         fmt::Debug::fmt(&self.0, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::{REDACTED, Secret};
+
+    #[test]
+    fn words_are_redacted_when_they_are_made_and_when_they_are_read() {
+        let secret = Secret::new("canary-of-words-0123456789".to_owned());
+        let words = format!("no {} here", secret.expose());
+        let want = format!("no {REDACTED} here");
+        assert_eq!(Said::new(&words).to_string(), want);
+        let read: Said = serde_json::from_value(words.into()).expect("words");
+        assert_eq!(read.as_str(), want);
+        assert_eq!(serde_json::to_value(&read).expect("JSON"), want);
+    }
+}

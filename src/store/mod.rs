@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 use self::service::Listing;
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
+use crate::secret::holds_credential;
 
 /// What identifies one content of a document: an ETag, or what stands for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,6 +203,9 @@ fn to_json<T: Serialize>(path: &str, document: &T) -> Result<Bytes> {
             .with("path", path)
     })?;
     json.push(b'\n');
+    if holds_credential(&json) {
+        return Err(Error::leak("write a state document").with("path", path));
+    }
     // What is written must be read again.
     if json.len() as u64 > DOCUMENT_BYTES_MAX {
         return Err(Error::new(Kind::Store, "write a state document")
