@@ -13,6 +13,7 @@ mod functions;
 mod host;
 mod identity;
 mod kills;
+mod library_logs;
 mod logs;
 mod package;
 mod proxy;
