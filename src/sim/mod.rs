@@ -311,4 +311,10 @@ mod test_client;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod vault_fault_tests;
+#[cfg(test)]
+mod vault_reader;
+#[cfg(test)]
+mod vault_sdk_tests;
+#[cfg(test)]
 mod vault_tests;
