@@ -17,6 +17,8 @@
 mod caller;
 pub mod environment;
 mod live;
+#[cfg(test)]
+mod matrix_tests;
 mod registry;
 mod said;
 mod shapes;
