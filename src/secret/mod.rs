@@ -20,6 +20,8 @@ pub mod environment;
 mod escapes;
 mod index;
 mod live;
+#[cfg(test)]
+mod matrix_tests;
 mod registry;
 mod replace;
 mod said;
