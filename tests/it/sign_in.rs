@@ -70,6 +70,7 @@ async fn every_credential_exports_the_whole_inventory() {
             SignIn::ManagedIdentity => (0, 2),
             SignIn::ClientSecret | SignIn::WorkloadIdentity => (2, 0),
             SignIn::Federated => (2, 1),
+            SignIn::KeyVault => unreachable!("not in SignIn::ALL"),
         };
         assert_eq!((entra, platform), wanted, "{case}");
     }
