@@ -71,7 +71,8 @@ async fn plan(assets_max: u64) -> (Duration, u64, u64, usize) {
     let env = Env::new(vars);
     let settings = Settings::read(&env).expect("the simulator's settings");
     let request = settings.request.clone();
-    let target = Target::connect(settings, &Vaults::default(), &env).await.expect("the simulator answers");
+    let target =
+        Target::connect(settings, &Vaults::default(), &env).await.expect("the simulator answers");
     let (store, job) = (Arc::new(FolderStore::new(folder.path())), target.job());
     let mut world = target.world(store, Arc::new(Nobody));
     let counter = Arc::new(Counter {

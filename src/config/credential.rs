@@ -291,8 +291,9 @@ fn client_secret(env: &Env, vault: Vault) -> Result<ClientSecret> {
     if let Some(name) = vault.name {
         // The name that `mdeasm` reads gives way: its file of settings may be there all the same.
         if is_set_itself(env, SECRET) {
-            return Err(refuse(format!("{SECRET} and {SECRET_NAME} are both set"))
-                .advise(format!("remove one of them; {SECRET_NAME} keeps the secret in Key Vault")));
+            return Err(refuse(format!("{SECRET} and {SECRET_NAME} are both set")).advise(
+                format!("remove one of them; {SECRET_NAME} keeps the secret in Key Vault"),
+            ));
         }
         let vault_url = vault.url.ok_or_else(|| {
             refuse(format!("{SECRET_NAME} is set, but not {VAULT_URL}"))

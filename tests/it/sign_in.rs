@@ -390,8 +390,7 @@ async fn a_laptop_where_nobody_is_signed_in_says_how() {
 #[tokio::test]
 async fn each_identitys_token_goes_where_it_belongs() {
     let name = "each_identitys_token_goes_where_it_belongs";
-    let ways =
-        [SignIn::Federated, SignIn::ManagedIdentity, SignIn::ClientSecret, SignIn::KeyVault];
+    let ways = [SignIn::Federated, SignIn::ManagedIdentity, SignIn::ClientSecret, SignIn::KeyVault];
     for sign_in in ways {
         let world = world(Options::default()).await;
         let (cert_pem, key_pem) = world.sim.certificate(&["127.0.0.1", "localhost"]);

@@ -240,9 +240,14 @@ mod tests {
             let text = err.to_string();
             let why = if is_expired { "has expired" } else { "is wrong" };
             let code = if is_expired { "AADSTS7000222" } else { "AADSTS7000215" };
-            for part in
-                [why, code, "vault=v.vault.azure.net", "name=n-1", "as a new version", "EASM_CLIENT_ID"]
-            {
+            for part in [
+                why,
+                code,
+                "vault=v.vault.azure.net",
+                "name=n-1",
+                "as a new version",
+                "EASM_CLIENT_ID",
+            ] {
                 assert!(text.contains(part), "{part}: {text}");
             }
             assert!(!text.contains("value-1") && !text.contains("EASM_CLIENT_SECRET"), "{text}");

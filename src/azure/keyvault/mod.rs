@@ -309,9 +309,10 @@ impl VaultSecret {
         if let Some(begins_at) = found.begins_at.filter(|begins_at| *begins_at > now) {
             let reason =
                 format!("the secret in Key Vault is not to be used before {}", begins_at.date());
-            return Err(self.place.error(Kind::SecretExpired, reason).advise(
-                "correct its activation date, or add a version that is to be used today",
-            ));
+            return Err(self
+                .place
+                .error(Kind::SecretExpired, reason)
+                .advise("correct its activation date, or add a version that is to be used today"));
         }
         if let Some(words) = self.warning(&found, now) {
             warn!("{words}");
@@ -346,11 +347,7 @@ impl VaultSecret {
 }
 
 /// Drops what was kept of the reading number `reading`, at `until`.
-fn drop_at(
-    until: Instant,
-    reading: u64,
-    known: &Arc<std::sync::Mutex<Known>>,
-) -> AbortHandle {
+fn drop_at(until: Instant, reading: u64, known: &Arc<std::sync::Mutex<Known>>) -> AbortHandle {
     let known = Arc::downgrade(known);
     let timer = tokio::spawn(async move {
         tokio::time::sleep_until(until).await;

@@ -98,7 +98,10 @@ impl Vault {
         let token = tokio::time::timeout(budget.left(), asking).await.unwrap_or_else(|_elapsed| {
             Err(self
                 .place
-                .error(Kind::Unavailable { retry_after: None }, "no token for Key Vault came in time")
+                .error(
+                    Kind::Unavailable { retry_after: None },
+                    "no token for Key Vault came in time",
+                )
                 .advise("try again later"))
         });
         // What it was for, and where, is this one's to say.
@@ -158,7 +161,7 @@ impl Read for Vault {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(failed)) => failed,
                 Err(_elapsed) => {
-                    let reason = format!("Key Vault: no answer within {} s", limit.as_secs());
+                    let reason = format!("no answer within {} s", limit.as_secs());
                     let kind = Kind::Unavailable { retry_after: None };
                     let advice = "try again later; check EASM_KEY_VAULT_URL and the network";
                     self.place.error(kind, reason).advise(advice).into()

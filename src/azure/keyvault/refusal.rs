@@ -178,11 +178,9 @@ fn by_status(
             "assign it Key Vault Secrets User on the vault or the secret, and see whether a policy \
              stands against it",
         ),
-        404 | 410 => (
-            Kind::NotFound,
-            "what answers there is no Key Vault",
-            "check EASM_KEY_VAULT_URL",
-        ),
+        404 | 410 => {
+            (Kind::NotFound, "what answers there is no Key Vault", "check EASM_KEY_VAULT_URL")
+        }
         429 => (
             Kind::Throttled { retry_after },
             "Key Vault asks to slow down",
@@ -218,12 +216,12 @@ pub(super) fn without_answer(place: &Place, url: &Url, err: &azure_core::Error) 
                 }
                 _ => "try again later; check EASM_KEY_VAULT_URL and the network",
             };
-            place.error(below.kind(), format!("Key Vault: {reason}")).advise(advice)
+            place.error(below.kind(), reason).advise(advice)
         }
         // Ours: it says so itself.
         Some(below) => below,
         None if matches!(err.kind(), ErrorKind::Io | ErrorKind::Connection) => place
-            .error(Kind::Unavailable { retry_after: None }, "Key Vault: the connection was cut")
+            .error(Kind::Unavailable { retry_after: None }, "the connection was cut")
             .advise("try again later"),
         // The SDK could not follow the challenge: its host is not the vault's, or there is none.
         None => place.wrong_audience(),

@@ -182,7 +182,8 @@ async fn a_secret_that_is_not_meant_for_today_is_refused_with_the_day() {
     check(" value-1\r\n", Some(now), Some(now + 1), None).await;
     check("value-1", None, Some(now), Some((expired, "expired on 1972-09-27"))).await;
     check("value-1", None, Some(now - 1), Some((expired, "expired on 1972-09-26"))).await;
-    check("value-1", Some(now + 1), None, Some((expired, "not to be used before 1972-09-27"))).await;
+    check("value-1", Some(now + 1), None, Some((expired, "not to be used before 1972-09-27")))
+        .await;
     check("", None, None, Some((missing, "is empty"))).await;
     check(" \n", None, None, Some((missing, "is empty"))).await;
 }
