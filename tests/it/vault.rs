@@ -217,6 +217,8 @@ async fn a_token_that_the_vault_refuses_is_replaced_once() {
 #[tokio::test]
 async fn what_may_pass_by_itself_puts_the_run_off() {
     type Make = fn(&World);
+    /// What is wrong, how it comes to that, with which settings, and parts of what is said.
+    type Case<'a> = (&'a str, Make, &'a [(&'a str, &'a str)], &'a [&'a str]);
     let away: Make = |world| {
         let fault = Fault::Status { status: 503, retry_after: None };
         world.sim.state().set_vault_refusal(Some(VaultRefusal::Fault(fault)));
@@ -230,14 +232,14 @@ async fn what_may_pass_by_itself_puts_the_run_off() {
     };
     let nothing: Make = |_| {};
     let no_host = "https://vault.easm-export.invalid";
-    let cases: [(&str, Make, &[(&str, &str)], &[&str]); 5] = [
+    let cases: [Case<'_>; 5] = [
         ("away", away, &[], &["Key Vault cannot serve us now", "status=503"]),
         ("throttled", throttled, &[], &["Key Vault asks to slow down", "retry-after=600 s"]),
         ("young", young, &[], &["put into Key Vault a few minutes ago", "AADSTS7000215"]),
         ("no port", nothing, &[("EASM_KEY_VAULT_URL", "https://127.0.0.1:9")], &["no connection"]),
         ("no host", nothing, &[("EASM_KEY_VAULT_URL", no_host)], &["EASM_KEY_VAULT_URL"]),
     ];
-    let check = async |(name, make, vars, parts): (&str, Make, &[(&str, &str)], &[&str])| {
+    let check = async |(name, make, vars, parts): Case<'_>| {
         let world = world(small()).await;
         make(&world);
         let mut waiting = command(&world, &["export"]);

@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use url::Url;
@@ -159,13 +158,6 @@ struct Warned {
 struct Kept {
     held: Arc<Held>,
     until: Instant,
-    timer: AbortHandle,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.timer.abort();
-    }
 }
 
 impl VaultSecret {
@@ -279,8 +271,8 @@ impl VaultSecret {
             Ok(Found { value, made_at, .. }) => {
                 debug!("Read the client secret from Key Vault {}", self.place.vault);
                 let held = Arc::new(Held { value, made_at, reading, is_second_look });
-                let timer = drop_at(until, reading, &self.known);
-                known.kept = Some(Kept { held: Arc::clone(&held), until, timer });
+                known.kept = Some(Kept { held: Arc::clone(&held), until });
+                self.drop_at(until, reading);
                 Ok(held)
             }
             Err(err) => {
@@ -288,6 +280,18 @@ impl VaultSecret {
                 Err(err)
             }
         }
+    }
+
+    /// Drops at `until` what is kept of the reading number `reading`, unless a later one took its place.
+    fn drop_at(&self, until: Instant, reading: u64) {
+        let known = Arc::downgrade(&self.known);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(until).await;
+            if let Some(known) = known.upgrade() {
+                let mut known = lock(&known);
+                known.kept = known.kept.take().filter(|kept| kept.held.reading != reading);
+            }
+        });
     }
 
     /// Refuses a secret that is of no use: there is nothing in it, or it is not meant for today. Key
@@ -344,19 +348,6 @@ impl VaultSecret {
         known.warned = Some(warned);
         Some(words)
     }
-}
-
-/// Drops what was kept of the reading number `reading`, at `until`.
-fn drop_at(until: Instant, reading: u64, known: &Arc<std::sync::Mutex<Known>>) -> AbortHandle {
-    let known = Arc::downgrade(known);
-    let timer = tokio::spawn(async move {
-        tokio::time::sleep_until(until).await;
-        if let Some(known) = known.upgrade() {
-            let mut known = lock(&known);
-            known.kept = known.kept.take().filter(|kept| kept.held.reading != reading);
-        }
-    });
-    timer.abort_handle()
 }
 
 fn lock(known: &std::sync::Mutex<Known>) -> MutexGuard<'_, Known> {

@@ -256,7 +256,9 @@ async fn each_thing_that_is_wrong_ends_the_run_with_its_own_sentence() {
 async fn settings_that_cannot_be_meant_are_refused_before_anybody_is_asked() {
     let world = world(small()).await;
     let vault = world.sim.vault_url();
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    /// Settings, the one that is taken away, and a part of what is said.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: &[Case<'_>] = &[
         (&[("EASM_CLIENT_SECRET", WRONG)], "", "remove one of them"),
         (&[], "EASM_KEY_VAULT_URL", "EASM_KEY_VAULT_URL"),
         (&[("EASM_CLIENT_SECRET_NAME", WRONG)], "", "EASM_CLIENT_SECRET_NAME"),
