@@ -20,10 +20,14 @@ pub enum SignIn {
 }
 
 impl SignIn {
-    /// Every way, for tests that try each. [`SignIn::KeyVault`] is not among them as
-    /// long as easm-export cannot read a vault.
-    pub const ALL: [Self; 4] =
-        [Self::ManagedIdentity, Self::ClientSecret, Self::Federated, Self::WorkloadIdentity];
+    /// Every way, for tests that try each.
+    pub const ALL: [Self; 5] = [
+        Self::ManagedIdentity,
+        Self::ClientSecret,
+        Self::Federated,
+        Self::WorkloadIdentity,
+        Self::KeyVault,
+    ];
 
     /// As `EASM_CREDENTIAL` spells it.
     pub fn as_str(self) -> &'static str {

@@ -24,4 +24,5 @@ mod store;
 mod store_requests;
 mod support;
 mod tidy;
+mod vault;
 mod worlds;
