@@ -63,6 +63,8 @@ pub(super) struct Live {
 struct Value {
     range: Range<usize>,
     origin: Which,
+    /// How many of its first bytes are no secret: in everybody's tokens they are the same.
+    n_open: usize,
 }
 
 /// Where a block of a value begins, and how it is spelled: an offset and a bit.
@@ -114,7 +116,10 @@ impl Live {
         let range = start..self.bytes.len();
         match range.len() < VALUE_BYTES_MIN {
             true => self.bytes.truncate(start),
-            false => self.values.push(Value { range, origin }),
+            false => {
+                let n_open = open_bytes(&self.bytes[range.clone()]);
+                self.values.push(Value { range, origin, n_open });
+            }
         }
     }
 
@@ -174,6 +179,9 @@ impl Live {
             }
             let bytes = &self.bytes[value.range.clone()];
             let within = place.at() - value.range.start;
+            if which == Which::Obtained && within + BLOCK_BYTES <= value.n_open {
+                continue;
+            }
             let matched = match place.is_base64() {
                 false => raw(bytes, within, text, at),
                 true => in_base64(bytes, within, text, at),
@@ -184,7 +192,8 @@ impl Live {
             }
             n_compared += 1;
             if n_compared == PLACES_MAX {
-                return Some(found.unwrap_or(at..at + BLOCK_BYTES));
+                // A document is not refused for that: other blocks of a credential are its own.
+                return found.or((which == Which::All).then_some(at..at + BLOCK_BYTES));
             }
         }
         found
@@ -212,6 +221,13 @@ fn raw(value: &[u8], within: usize, text: &[u8], at: usize) -> Option<Range<usiz
     let behind = value[within..].iter().zip(&text[at..]);
     let end = at + behind.take_while(|(a, b)| a == b).count();
     (end - start >= RUN_BYTES.min(value.len())).then_some(start..end)
+}
+
+/// How many bytes in front of `value` are the header of a JSON web token, which says how it is signed: a
+/// cursor that happens to be one too begins with the same.
+fn open_bytes(value: &[u8]) -> usize {
+    let dot = || value.iter().position(|byte| *byte == b'.');
+    value.starts_with(b"eyJ").then(dot).flatten().unwrap_or(0)
 }
 
 /// What of `text` is `value` in base64 around `at`, where a group of characters begins with the byte that
@@ -295,6 +311,23 @@ mod tests {
         check(Which::All, "beginning-obtained", true);
         check(Which::Obtained, "beginning-obtained", true);
         check(Which::Obtained, "the-same-beginning-inherited", true);
+    }
+
+    #[test]
+    fn what_all_tokens_begin_with_is_no_credential() {
+        let header = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ";
+        let claims = "eyJhdWQiOiJodHRwczovL2Vhc20iLCJpc3MiOiJodHRwczovL3N0cyJ9";
+        let token = |n: usize| format!("{header}.{claims}.signature-number-{n:06}-of-a-token");
+        let tokens: Vec<String> = (0..2 * PLACES_MAX).map(token).collect();
+        let values: Vec<_> = tokens.iter().map(|token| (&token[..], Which::Obtained)).collect();
+        let check = |text: &str, in_words: bool, in_a_document: bool| {
+            assert_eq!(!find(&values, Which::All, text).is_empty(), in_words, "{text}");
+            assert_eq!(!find(&values, Which::Obtained, text).is_empty(), in_a_document, "{text}");
+        };
+        check(&format!("{header}.e30."), true, false);
+        check(&format!("{header}.{claims}."), true, true);
+        check(&tokens[1], true, true);
+        check(&tokens[1][tokens[1].len() - RUN_BYTES..], true, true);
     }
 
     #[test]
