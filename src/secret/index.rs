@@ -147,6 +147,25 @@ mod tests {
     }
 
     #[test]
+    fn no_known_block_is_passed_over() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut text = |len: usize| -> Vec<u8> { (0..len).map(|_| rng.u8(b'a'..=b'b')).collect() };
+        let blocks: Vec<[u8; BLOCK_BYTES]> =
+            (0..20).map(|_| *text(BLOCK_BYTES).first_chunk().unwrap()).collect();
+        let index = Index::new(20, |see| blocks.iter().for_each(|block| see(*block, 0)));
+        let text = text(5_000);
+        let mut at = 0;
+        for (wanted, window) in text.windows(BLOCK_BYTES).enumerate() {
+            if blocks.iter().any(|block| block == window) {
+                while at < wanted {
+                    at = index.next(&text, at + 1).unwrap();
+                }
+                assert_eq!(at, wanted);
+            }
+        }
+    }
+
+    #[test]
     fn few_unknown_blocks_pass() {
         let mut rng = fastrand::Rng::with_seed(1);
         let blocks: Vec<[u8; BLOCK_BYTES]> =

@@ -272,6 +272,9 @@ fn is_sextet(value: &[u8], bit: usize, c: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::super::replace::merged;
     use super::*;
 
@@ -293,6 +296,21 @@ mod tests {
                     true => assert!(found.contains(&(1..1 + end - start)), "{text}: {found:?}"),
                     false => assert!(found.is_empty(), "{text}: {found:?}"),
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_run_is_found_in_base64_of_what_is_no_text() {
+        let value = "q8~Zt_4mB-w7Xc1nRf5Hj9Ld2Gs6Pa0YeUoKiTbVvWx3";
+        for start in 0..=value.len() - RUN_BYTES {
+            for before in 0..3 {
+                let run = value[start..start + RUN_BYTES].as_bytes();
+                let encoded = STANDARD.encode([&[0xFF; 3][..before], run, &[0xFF; 3]].concat());
+                let found = find(&[(value, Which::All)], Which::All, &encoded);
+                let first = found.first().cloned().unwrap_or_default();
+                // The characters at both ends say something of other bytes too.
+                assert!(first.len() >= BASE64_RUN, "{start}, {before}: {found:?} of {encoded}");
             }
         }
     }
@@ -353,7 +371,8 @@ mod tests {
     #[test]
     fn what_is_no_value_is_not_looked_for() {
         for value in ["", "seven77", "REDACTED", "[REDACTED]", "a\nb\nc\nd\n"] {
-            let found = find(&[(value, Which::All)], Which::All, "seven77 [REDACTED] abcd");
+            let found =
+                find(&[(value, Which::All)], Which::All, "seven77 c2V2ZW43Nw== [REDACTED] abcd");
             assert!(found.is_empty(), "{value:?}: {found:?}");
         }
     }

@@ -49,10 +49,11 @@ fn check(value: &str, [before, middle, behind]: [&str; 3], case: &str) {
     let text = [before, middle, behind].concat();
     let (start, end) = (before.len(), before.len() + middle.len());
     let found = hidden(&[value], &text);
+    let along = if text.contains(['\\', '%']) { TAKEN_ALONG_MAX } else { 0 };
     let is_right = match &found[..] {
         [one] => {
-            (start.saturating_sub(TAKEN_ALONG_MAX)..=start).contains(&one.start)
-                && (end..=end + TAKEN_ALONG_MAX).contains(&one.end)
+            (start.saturating_sub(along)..=start).contains(&one.start)
+                && (end..=end + along).contains(&one.end)
         }
         _ => false,
     };
@@ -70,6 +71,7 @@ fn every_spelling_of_every_value_is_hidden_wherever_it_stands() {
                 ("", "; and more"),
                 ("\u{e4}=\"", "\" \u{e4}\n"),
                 ("x", ","),
+                ("f", ","),
             ] {
                 let spelled = spell(value, &mut rng);
                 check(value, [before, &spelled, behind], &format!("{value:?}, {name}"));
@@ -193,7 +195,7 @@ fn all_else_stays_byte_for_byte() {
 fn a_value_that_repeats_itself_is_found_at_once() {
     for (value, text) in [
         ("a".repeat(5_000), "a".repeat(1 << 14)),
-        ("0".repeat(16), "0".repeat(1 << 14)),
+        ("0".repeat(16), "0".repeat((1 << 14) + 5)),
         ("ab".repeat(5_000), "ab".repeat(1 << 13)),
         ("\\".repeat(8), "\\".repeat(1 << 14)),
         ("%25".repeat(8), "%25".repeat(1 << 12)),
