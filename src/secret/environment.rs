@@ -118,3 +118,77 @@ fn decoded(part: &str) -> Option<Cow<'static, str>> {
     let text = String::from_utf8(bytes).ok().filter(|text| text != part)?;
     Some(text.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "q83vEjRWeJCrze8SNFZ4kKvN7w==";
+
+    #[track_caller]
+    fn check(name: &str, value: &str, want: &[&str]) {
+        assert_eq!(secrets([(name, value)].into_iter()), want, "{name}={value}");
+    }
+
+    #[test]
+    fn a_value_is_a_secret_by_the_words_in_its_name() {
+        for (names, is_secret) in [
+            ("IDENTITY_HEADER MSI_SECRET Identity_Header", true),
+            ("EASM_CLIENT_SECRET CLIENT_SECRET client_secret MYSECRETS", true),
+            ("WEBSITE_AUTH_ENCRYPTION_KEY WEBSITE_AUTH_SIGNING_KEY CONTAINER_ENCRYPTION_KEY", true),
+            ("AzureWebEncryptionKey MACHINEKEY_DecryptionKey APPINSIGHTS_INSTRUMENTATIONKEY", true),
+            ("GITHUB_TOKEN PGPASSWORD QUEUE_CONNECTION STORE_SAS SomeSas", true),
+            // What it means is known to whoever set it.
+            ("SOME_KEYBOARD KEY_VAULT_URL SASKATOON", true),
+            (
+                "EASM_KEY_VAULT_URL EASM_CLIENT_SECRET_NAME AZURE_FEDERATED_TOKEN_FILE KEY_FILE",
+                false,
+            ),
+            ("EASM_WORKSPACE AzureWebJobsStorage__accountName WEBSITE_SITE_NAME PATH", false),
+            ("IDENTITY_ENDPOINT MSI_ENDPOINT WEBSITE_AUTH_ENABLED EASM_CREDENTIAL", false),
+        ] {
+            for name in names.split(' ') {
+                check(name, "us-intl-1234", if is_secret { &["us-intl-1234"] } else { &[] });
+            }
+        }
+        check("EASM_CLIENT_SECRET", " us-intl-1234\n", &["us-intl-1234"]);
+        check("EASM_CLIENT_SECRET", "1234567", &[]);
+        check("EASM_CLIENT_SECRET", "12345678", &["12345678"]);
+    }
+
+    #[test]
+    fn of_a_connection_string_the_secret_parts_are_secrets_whatever_its_name() {
+        let storage = format!(
+            "DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey={KEY};EndpointSuffix=core.windows.net"
+        );
+        check("AzureWebJobsStorage", &storage, &[KEY]);
+        check("AzureWebJobsStorage", "UseDevelopmentStorage=true", &[]);
+        check("STORE_CONNECTION", &storage, &[&storage, KEY]);
+        let bus = format!("Endpoint=sb://x/;SharedAccessKeyName=Root12345;SharedAccessKey={KEY};");
+        check("BUS", &bus, &[KEY]);
+        let sas = "BlobEndpoint=https://x/;SharedAccessSignature=sv=1&sig=abc%2Bdefghi%3D";
+        let whole = "sv=1&sig=abc%2Bdefghi%3D";
+        check("BLOB", sas, &["sv=1&sig=abc+defghi=", whole, "abc+defghi=", "abc%2Bdefghi%3D"]);
+        check("DB", "Server=x; User ID=sa; Password = hunter2hunter2 ;", &["hunter2hunter2"]);
+        check("DB", "Server=x;Pwd=short", &[]);
+        check("FILTER", "state = \"confirmed\"; key", &[]);
+        let package = "https://x/p.zip?sv=1&sig=abc%2Bdefghi%3D&se=2";
+        check("WEBSITE_RUN_FROM_PACKAGE", package, &["abc+defghi=", "abc%2Bdefghi%3D"]);
+        check("WEBSITE_RUN_FROM_PACKAGE", "1", &[]);
+    }
+
+    #[test]
+    fn of_a_proxy_user_and_password_are_secrets_as_written_and_decoded() {
+        let info = "operator:p%40ssw%C3%B6rd%2%+F";
+        let decoded = "operator:p@sswörd%2%+F";
+        let all = [decoded, info, "p@sswörd%2%+F", "p%40ssw%C3%B6rd%2%+F"];
+        for name in ["HTTP_PROXY", "https_proxy", "All_Proxy"] {
+            check(name, &format!("http://{info}@proxy.example:8080/"), &all);
+            check(name, &format!("{info}@proxy.example:8080"), &all);
+            check(name, "http://proxy.example:8080/a@b", &[]);
+        }
+        check("HTTP_PROXY", "http://token1234@proxy.example", &["token1234", "token1234"]);
+        check("NO_PROXY", "http://operator:password@proxy.example", &[]);
+        check("HTTP_PROXY", "http://a:b@proxy.example", &[]);
+    }
+}

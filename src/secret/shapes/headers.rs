@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::names;
 use super::text::Text;
 use super::values::{self, Start, bare_end};
-use crate::secret::VALUE_BYTES_MIN;
+use crate::secret::{REDACTED, VALUE_BYTES_MIN};
 
 /// Schemes of `Authorization` (IANA, "HTTP Authentication Scheme Registry", and Azure's), in small
 /// letters.
@@ -46,9 +46,6 @@ const DATE_BYTES_MAX: usize = 40;
 const ATTRIBUTES: &[&[u8]] =
     &[b"expires", b"max-age", b"domain", b"path", b"samesite", b"priority", b"version"];
 
-/// Attributes without a value.
-const FLAGS: &[&[u8]] = &[b"secure", b"httponly", b"partitioned"];
-
 /// A leaf: a scheme, wherever it is, and credentials behind it.
 pub(super) fn scheme(text: &Text, hit: Range<usize>, hidden: &mut Vec<Range<usize>>) -> usize {
     let is_word = !text.byte_before(hit.start).is_some_and(|byte| byte.is_ascii_alphanumeric());
@@ -71,7 +68,7 @@ pub(super) fn authorization(
     let first = &text.raw[word.clone()];
     let is_scheme = SCHEMES.contains(&&text.small[word.clone()]);
     let reads = values::reads_as_words(first);
-    if first.is_empty() || values::is_placeholder(first) || text.has(start.at, b"[redacted]") {
+    if first.is_empty() || values::is_placeholder(first) || text.is_redacted(start.at) {
         return None;
     }
     match gap(text, word.end) {
@@ -79,7 +76,7 @@ pub(super) fn authorization(
             Some(_) => {
                 let second = &text.raw[at..bare_end(text, at, LOOK_BYTES)];
                 let is_said =
-                    text.has(at, b"[redacted]") || (!is_scheme && values::reads_as_words(second));
+                    text.is_redacted(at) || (!is_scheme && values::reads_as_words(second));
                 let rest = start.behind(behind_account(text, at));
                 (!is_said).then(|| values::hide(text, &rest, hidden))
             }
@@ -110,8 +107,7 @@ fn credentials(
         true => values::reads_as_words(word) && values::is_in_sentence(text, end),
         false => word.len() < VALUE_BYTES_MIN || values::reads_as_words(values::without_stop(word)),
     };
-    if word.is_empty() || is_said || names::is_pair(text, at, false) || text.has(at, b"[redacted]")
-    {
+    if word.is_empty() || is_said || names::is_pair(text, at, false) || text.is_redacted(at) {
         return None;
     }
     Some(values::hide(text, &Start::bare(at, names::Means::Secret), hidden))
@@ -137,37 +133,33 @@ fn gap(text: &Text, at: usize) -> Option<usize> {
 
 /// Hides the values of the cookies that start at `start`; names and attributes stay. Gives the end.
 pub(super) fn cookies(text: &Text, start: &Start, hidden: &mut Vec<Range<usize>>) -> Option<usize> {
-    let (mut at, mut found) = (start.at, None);
+    let n_hidden = hidden.len();
+    let mut at = start.at;
     for n in 0..COOKIES_MAX {
         let name = at..text.run(at, LOOK_BYTES, names::is_name_byte);
         let is_named = text.byte(name.end) == Some(b'=');
         let value = if is_named { name.end + 1 } else { at };
         let look = &text.raw[value..bare_end(text, value, LOOK_BYTES)];
-        let small = &text.small[name.clone()];
-        let is_said = match is_named {
+        let small = &text.small[name];
+        let is_shown = match is_named {
             true => ATTRIBUTES.contains(&small),
-            // Not a cookie, but what is in its place.
-            false => n > 0 || (start.may_be_prose && values::reads_as_words(look)),
+            // A flag, or what is in a cookie's place.
+            false => (n > 0 || start.may_be_prose) && values::reads_as_words(look),
         };
-        let is_shown = is_said || values::is_placeholder(look) || text.has(value, b"[redacted]");
-        let mut end = match look.is_empty() || is_shown {
-            true if is_named || FLAGS.contains(&small) => bare_end(text, value, LOOK_BYTES),
-            true => break,
-            false => {
-                let end = values::hide(text, &Start::bare(value, start.means), hidden);
-                found = Some(end);
-                end
-            }
+        let is_shown = look.is_empty() || is_shown || values::is_placeholder(look);
+        at = match text.is_redacted(value) {
+            true => value + REDACTED.len(),
+            false if is_shown => value + look.len(),
+            false => values::hide(text, &Start::bare(value, start.means), hidden),
         };
         if small == b"expires" {
-            end = text.run(end, DATE_BYTES_MAX, |byte| {
-                byte.is_ascii_alphanumeric() || b" ,:-".contains(&byte)
-            });
+            let is_date_byte = |byte: u8| byte.is_ascii_alphanumeric() || b" ,:-".contains(&byte);
+            at = text.run(at, DATE_BYTES_MAX, is_date_byte);
         }
-        if text.byte(end) != Some(b';') {
+        if text.byte(at) != Some(b';') {
             break;
         }
-        at = text.skip_spaces(end + 1);
+        at = text.skip_spaces(at + 1);
     }
-    found
+    (hidden.len() > n_hidden).then_some(at)
 }

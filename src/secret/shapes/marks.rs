@@ -37,29 +37,36 @@ pub(super) fn json_web_token(
     if is_inside || text.raw[hit.clone()] != *b"eyJ" {
         return hit.end;
     }
-    let end = web_token_end(text, hit.start);
-    let token = &text.raw[hit.start..end];
-    let last = token.iter().rposition(|byte| *byte != b'.').unwrap_or_default();
-    match token.iter().position(|byte| *byte == b'.') {
-        Some(dot) if dot >= HEADER_CHARS_MIN && dot < last => {
+    match web_token_end(text, hit.start) {
+        Some(end) => {
             hidden.push(hit.start..end);
             end
         }
-        _ => hit.end,
+        None => hit.end,
     }
 }
 
-/// Where what may be a web token ends that begins at `at`.
-fn web_token_end(text: &Text, at: usize) -> usize {
+/// Where the web token ends that begins at `at`, if there is one: a header, and more behind a dot.
+fn web_token_end(text: &Text, at: usize) -> Option<usize> {
     let is_part = |byte| is_base64url(byte) || byte == b'.';
-    let mut end = text.run(at, usize::MAX, is_part);
-    for n in 1..LINES_MAX {
-        let is_header = n >= HEADER_LINES_MAX && !text.raw[at..end].contains(&b'.');
-        let next = text.next_line(end).filter(|_| !is_header);
-        let Some(line) = next.filter(|line| values::goes_on(text, *line, None)) else { break };
+    let next_line = |end| text.next_line(end).filter(|at| values::goes_on(text, *at, None));
+    let mut dot = text.run(at, usize::MAX, is_base64url);
+    for _ in 1..HEADER_LINES_MAX {
+        let Some(line) = next_line(dot) else { break };
+        dot = text.run(line, usize::MAX, is_base64url);
+    }
+    // Two of them if there is no encrypted key (RFC 7516, section 7.1).
+    let behind = text.run(dot, 2, |byte| byte == b'.');
+    let goes_on = behind > dot && text.byte(behind).is_some_and(is_base64url);
+    if dot - at < HEADER_CHARS_MIN || !goes_on {
+        return None;
+    }
+    let mut end = text.run(behind, usize::MAX, is_part);
+    for _ in 1..LINES_MAX {
+        let Some(line) = next_line(end) else { break };
         end = text.run(line, usize::MAX, is_part);
     }
-    end
+    Some(end)
 }
 
 /// A leaf: a PEM block (RFC 7468). Its two lines stay; without the second all that follows goes.

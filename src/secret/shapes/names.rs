@@ -52,6 +52,7 @@ const ENDINGS: &[(&str, Option<Means>)] = &[
     ("bearer", Some(Secret)),
     ("dpop", Some(Secret)),
     ("authorization", Some(Authorization)),
+    ("authorizationcode", Some(Secret)),
     ("authorizationauxiliary", Some(Authorization)),
     ("cookie", Some(Cookie)),
     ("connectionstring", Some(ConnectionString)),
@@ -132,7 +133,8 @@ pub(super) fn start(text: &Text, at: usize, has_spaces: bool) -> usize {
     text.run(start, NAME_CHARS_MAX, |byte| byte == b' ').min(at)
 }
 
-/// Whether a name and what separates it from its value are at `at`.
+/// Whether a name and what separates it from its value are at `at`; with spaces as in a connection
+/// string, which has `=` only.
 pub(super) fn is_pair(text: &Text, at: usize, has_spaces: bool) -> bool {
     let end =
         text.run(at, NAME_CHARS_MAX, |byte| is_name_byte(byte) || (has_spaces && byte == b' '));
@@ -140,7 +142,7 @@ pub(super) fn is_pair(text: &Text, at: usize, has_spaces: bool) -> bool {
     let is_value = |byte: u8| !byte.is_ascii_whitespace() && !b"=)]},;&<".contains(&byte);
     match text.byte(end) {
         Some(b'=') => end > at && text.byte(end + 1).is_some_and(is_value),
-        byte => end > at && byte == Some(b':'),
+        byte => end > at && byte == Some(b':') && !has_spaces,
     }
 }
 

@@ -1,5 +1,7 @@
 //! A text, and the few ways in which it is walked.
 
+use crate::secret::REDACTED;
+
 /// A text as it stands, and in small letters: both have the same positions.
 pub(super) struct Text<'a> {
     /// As it stands.
@@ -35,6 +37,11 @@ impl<'a> Text<'a> {
     /// Whether `word`, in small letters, is at `at`.
     pub fn has(&self, at: usize, word: &[u8]) -> bool {
         self.small.get(at..).is_some_and(|rest| rest.starts_with(word))
+    }
+
+    /// Whether what is at `at` was redacted before.
+    pub fn is_redacted(&self, at: usize) -> bool {
+        self.raw.get(at..).is_some_and(|rest| rest.starts_with(REDACTED.as_bytes()))
     }
 
     /// Where the bytes that `belong` end: from `at` on, `max` at most.

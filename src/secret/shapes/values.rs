@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::headers;
 use super::names::{self, Means};
 use super::text::Text;
-use crate::secret::{REDACTED, RUN_BYTES, VALUE_BYTES_MIN};
+use crate::secret::{RUN_BYTES, VALUE_BYTES_MIN};
 
 /// How much of a value is looked at to tell whether it is secret.
 const LOOK_BYTES: usize = 64;
@@ -40,8 +40,7 @@ const PLACEHOLDERS: &[&str] = &[
 ];
 
 /// Beginnings of values that somebody else looks after, or that say where a secret is.
-const NOT_SECRET: &[&str] =
-    &["http://", "https://", "-----begin ", "@microsoft.keyvault(", "[redacted]"];
+const NOT_SECRET: &[&str] = &["http://", "https://", "-----begin ", "@microsoft.keyvault("];
 
 /// A leaf: a name that may be one of a secret, and what is behind it.
 pub(super) fn named(text: &Text, hit: Range<usize>, hidden: &mut Vec<Range<usize>>) -> usize {
@@ -193,25 +192,22 @@ pub(super) fn hide(text: &Text, start: &Start, hidden: &mut Vec<Range<usize>>) -
 
 /// Whether the value that starts at `start`, of which `looked_at` was looked at, is secret.
 fn is_secret(text: &Text, start: &Start, looked_at: Range<usize>) -> bool {
+    let is_elsewhere = NOT_SECRET.iter().any(|word| text.has(start.at, word.as_bytes()));
     let word = without_stop(&text.raw[looked_at.clone()]);
-    if word.is_empty()
-        || is_placeholder(word)
-        || NOT_SECRET.iter().any(|s| text.has(start.at, s.as_bytes()))
-    {
+    if word.is_empty() || is_placeholder(word) || is_elsewhere || text.is_redacted(start.at) {
         return false;
     }
-    let is_number = word.iter().all(u8::is_ascii_digit);
     match start.means {
         Means::SecretIfRandom => looks_random(word, RUN_BYTES),
         // Its parts have names of their own.
-        Means::ConnectionString if names::is_pair(text, start.at, true) => false,
+        Means::ConnectionString if has_parts(text, start.at) => false,
         Means::Signature if is_query(text, start.at) => false,
-        Means::Password if start.may_be_prose => {
-            !(reads_as_words(word) && is_in_sentence(text, looked_at.end))
+        Means::Password => {
+            let is_said = reads_as_words(word) && is_in_sentence(text, looked_at.end);
+            !(start.may_be_prose && is_said)
         }
-        Means::Password => true,
         // A status, or how many there are.
-        _ if is_number && word.len() <= 3 => false,
+        _ if word.len() <= 3 && word.iter().all(u8::is_ascii_digit) => false,
         _ => !(start.may_be_prose && (reads_as_words(word) || names_something(word))),
     }
 }
@@ -241,6 +237,11 @@ fn is_end(text: &Text, at: usize) -> bool {
     text.byte(at).is_none_or(|byte| {
         byte.is_ascii_whitespace() || b"\"'`\\)]}>|,;&<".contains(&byte) || byte.is_ascii_control()
     })
+}
+
+/// Whether a connection string's first pair is at `at`, or a URL.
+fn has_parts(text: &Text, at: usize) -> bool {
+    names::is_pair(text, at, true) || names::is_pair(text, at, false)
 }
 
 /// Whether a query with a signature is at `at`: its names are short, `sv` and `sig` among them.
@@ -303,8 +304,9 @@ pub(super) fn goes_on(text: &Text, at: usize, quote: Option<Quote>) -> bool {
     let end = bare_end(text, at, usize::MAX);
     let word = &text.raw[at..end];
     let close = text.run(end, QUOTES_MAX, |byte| byte == b'\\');
-    let is_closed = quote.is_some_and(|quote| text.byte(close) == Some(quote.mark));
-    let is_random = looks_random(word, VALUE_BYTES_MIN) && !is_numeric(word);
+    let is_closed =
+        quote.is_some_and(|quote| text.byte(close) == Some(quote.mark) && is_end(text, close + 1));
+    let is_random = looks_random(word, VALUE_BYTES_MIN);
     is_closed || (is_random && !names::is_pair(text, at, false))
 }
 
@@ -331,11 +333,14 @@ pub(super) fn without_stop(word: &[u8]) -> &[u8] {
     &word[..end]
 }
 
-/// Whether `word` is written where there is no secret to be shown.
+/// Whether `word` is written where there is no secret to be shown, as a variable of a shell is, or
+/// where something with parts begins.
 pub(super) fn is_placeholder(word: &[u8]) -> bool {
-    PLACEHOLDERS.iter().any(|placeholder| word.eq_ignore_ascii_case(placeholder.as_bytes()))
-        || word == REDACTED.as_bytes()
-        || word.iter().all(|byte| b"*.-x".contains(byte))
+    let is_variable =
+        |name: &[u8]| name.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
+    word.strip_prefix(b"$").is_some_and(is_variable)
+        || PLACEHOLDERS.iter().any(|placeholder| word.eq_ignore_ascii_case(placeholder.as_bytes()))
+        || word.iter().all(|byte| b"*.-x{}[]()".contains(byte))
 }
 
 /// Whether prose goes on behind a word that ends at `end`.
@@ -352,6 +357,7 @@ pub(super) fn looks_random(word: &[u8], bytes_min: usize) -> bool {
     };
     word.len() >= bytes_min
         && word.iter().any(u8::is_ascii_alphabetic)
+        && !word.contains(&b' ')
         && (word.iter().any(is_odd) || has_humps(word))
 }
 
