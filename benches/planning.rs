@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use easm_export::app::Target;
+use easm_export::app::{Target, Vaults};
 use easm_export::config::{Env, Settings};
 use easm_export::error::Result;
 use easm_export::export::Nobody;
@@ -71,7 +71,8 @@ async fn plan(assets_max: u64) -> (Duration, u64, u64, usize) {
     let env = Env::new(vars);
     let settings = Settings::read(&env).expect("the simulator's settings");
     let request = settings.request.clone();
-    let target = Target::connect(settings, &env).await.expect("the simulator answers");
+    let target =
+        Target::connect(settings, &Vaults::default(), &env).await.expect("the simulator answers");
     let (store, job) = (Arc::new(FolderStore::new(folder.path())), target.job());
     let mut world = target.world(store, Arc::new(Nobody));
     let counter = Arc::new(Counter {

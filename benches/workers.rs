@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use easm_export::app::{self, Target};
+use easm_export::app::{self, Target, Vaults};
 use easm_export::clock::SystemClock;
 use easm_export::config::{Env, Settings};
 use easm_export::export::Nobody;
@@ -183,7 +183,8 @@ async fn work(queue: &str) {
     let settings = Settings::read(&env).expect("settings");
     let store = app::store(&settings.store, &settings.identities, &env, RetryPolicy::default())
         .expect("a folder");
-    let target = Target::connect(settings, &env).await.expect("the simulator answers");
+    let target =
+        Target::connect(settings, &Vaults::default(), &env).await.expect("the simulator answers");
     let (world, job) = (target.world(store, Arc::new(Nobody)), Arc::new(target.job()));
     let mut client = Client::connect(queue).await;
     let mut steps = JoinSet::new();

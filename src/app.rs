@@ -21,6 +21,8 @@ use crate::store::blob::{Access, Blob};
 use crate::store::folder::FolderStore;
 use crate::store::remote::Remote;
 
+pub use crate::azure::keyvault::Vaults;
+
 /// Requests to ARM at once: it is asked one thing after the other.
 const ARM_CONCURRENCY: usize = 1;
 
@@ -33,14 +35,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// Signs in, asks ARM for the region if it is not set, and gets the data plane ready.
+    /// Signs in, asks ARM for the region if it is not set, and gets the data plane ready. `vaults` is
+    /// the process's own.
     ///
     /// # Errors
     /// What identity or ARM failed with; [`Kind::Config`] if a setting does not fit.
-    pub async fn connect(settings: Settings, env: &Env) -> Result<Self> {
+    pub async fn connect(settings: Settings, vaults: &Vaults, env: &Env) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let Identities { target, authority, .. } = &settings.identities;
-        let identity = Identity::new(target.clone(), authority, env, &clock)?;
+        let identity = Identity::of_target(&settings.identities, vaults, env, &clock)?;
         let http = |scope, url: &Url, named_by, concurrency| -> Result<Http> {
             let egress = Egress::to(url, named_by, Bodies::Unpacked)?;
             let tokens = Arc::new(Tokens::new(identity.clone(), scope, url, Arc::clone(&clock)));
@@ -121,8 +123,7 @@ pub fn store(
         BlobAccess::DevelopmentKey => Access::DevelopmentKey,
         BlobAccess::Identity => {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let Identities { own, authority, .. } = identities;
-            let identity = Identity::new(own.clone(), authority, env, &clock)?;
+            let identity = Identity::own(identities, env, &clock)?;
             Access::Token(Arc::new(Tokens::new(identity, STORAGE_SCOPE, container, clock)))
         }
     };

@@ -34,6 +34,16 @@ pub enum Kind {
     Redirected,
     /// The other side's certificate is not trusted.
     Untrusted,
+    /// The client secret is not in Key Vault, or there is nothing in it.
+    SecretMissing,
+    /// The client secret in Key Vault is disabled.
+    SecretDisabled,
+    /// The client secret in Key Vault is past its date, or before it.
+    SecretExpired,
+    /// The identity may not read the client secret in Key Vault. A role assignment is missing.
+    VaultDenied,
+    /// The network in front of Key Vault does not let us through.
+    VaultFirewall,
     /// The service asked us to slow down, perhaps saying for how long.
     Throttled {
         /// The pause asked for, if any.
@@ -101,6 +111,11 @@ impl Kind {
         Self::NotFound,
         Self::Redirected,
         Self::Untrusted,
+        Self::SecretMissing,
+        Self::SecretDisabled,
+        Self::SecretExpired,
+        Self::VaultDenied,
+        Self::VaultFirewall,
         Self::Throttled { retry_after: None },
         Self::Unavailable { retry_after: None },
         Self::Unreadable,
@@ -130,6 +145,21 @@ impl Kind {
             Self::NotFound => ("not_found", false, 1, 502, "not found"),
             Self::Redirected => ("redirected", false, 1, 502, "the answer is a redirect"),
             Self::Untrusted => ("untrusted", false, 1, 502, "the certificate is not trusted"),
+            Self::SecretMissing => {
+                ("secret_missing", false, 1, 503, "there is no such secret in Key Vault")
+            }
+            Self::SecretDisabled => {
+                ("secret_disabled", false, 1, 503, "the secret in Key Vault is disabled")
+            }
+            Self::SecretExpired => {
+                ("secret_expired", false, 1, 503, "the secret in Key Vault is not valid today")
+            }
+            Self::VaultDenied => {
+                ("vault_denied", false, 1, 503, "the identity may not read the secret")
+            }
+            Self::VaultFirewall => {
+                ("vault_firewall", false, 1, 503, "Key Vault's network does not let us in")
+            }
             Self::Throttled { .. } => ("throttled", true, 1, 503, "asked to slow down"),
             Self::Unavailable { .. } => ("unavailable", true, 1, 503, "no usable answer"),
             Self::Unreadable => ("unreadable", true, 1, 502, "the answer cannot be read"),

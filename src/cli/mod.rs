@@ -22,7 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::app::{self, Target};
+use crate::app::{self, Target, Vaults};
 use crate::config::{Env, STORE_URL, Settings, check_store, files, names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
@@ -299,7 +299,8 @@ fn interrupted() -> Error {
 
 /// Signs in and gets the target ready, unless interrupted.
 async fn connect(settings: Settings, env: &Env) -> Result<Target> {
-    unless_interrupted(Target::connect(settings, env)).await
+    // A command signs in once: what it reads from Key Vault is the process's.
+    unless_interrupted(Target::connect(settings, &Vaults::default(), env)).await
 }
 
 /// The store that the flag `--store` names, or else the settings, if it can be used here.

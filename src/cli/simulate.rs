@@ -22,6 +22,8 @@ enum Credential {
     ManagedIdentity,
     /// An app with a secret.
     ClientSecret,
+    /// An app whose secret is in Key Vault, which the managed identity reads.
+    KeyVault,
     /// An app that trusts the managed identity.
     Federated,
     /// An app that trusts a service account of a cluster.
@@ -33,6 +35,7 @@ impl From<Credential> for SignIn {
         match credential {
             Credential::ManagedIdentity => Self::ManagedIdentity,
             Credential::ClientSecret => Self::ClientSecret,
+            Credential::KeyVault => Self::KeyVault,
             Credential::Federated => Self::Federated,
             Credential::WorkloadIdentity => Self::WorkloadIdentity,
         }

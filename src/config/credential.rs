@@ -59,12 +59,22 @@ pub enum Credential {
 pub enum ClientSecret {
     /// Here: `EASM_CLIENT_SECRET`.
     Given(Secret),
+    /// In Key Vault, where the app's own identity reads it.
+    InVault {
+        /// `EASM_KEY_VAULT_URL`: `https`, without a path.
+        vault_url: Url,
+        /// `EASM_CLIENT_SECRET_NAME`
+        name: String,
+    },
 }
 
 impl Clone for ClientSecret {
     fn clone(&self) -> Self {
         match self {
             Self::Given(secret) => Self::Given(secret.share()),
+            Self::InVault { vault_url, name } => {
+                Self::InVault { vault_url: vault_url.clone(), name: name.clone() }
+            }
         }
     }
 }
@@ -73,6 +83,11 @@ impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given(_) => f.write_str("Given"),
+            Self::InVault { vault_url, name } => f
+                .debug_struct("InVault")
+                .field("vault_url", &vault_url.as_str())
+                .field("name", name)
+                .finish(),
         }
     }
 }
@@ -82,7 +97,7 @@ impl fmt::Debug for ClientSecret {
 pub struct Identities {
     /// The target's: for EASM and ARM.
     pub target: Credential,
-    /// The app's own: for the store.
+    /// The app's own: for the store, and for Key Vault.
     pub own: Credential,
     /// `AZURE_AUTHORITY_HOST`
     pub authority: Url,
@@ -90,6 +105,7 @@ pub struct Identities {
 
 const SECRET: &str = "EASM_CLIENT_SECRET";
 const SECRET_NAME: &str = "EASM_CLIENT_SECRET_NAME";
+const VAULT_URL: &str = "EASM_KEY_VAULT_URL";
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 
 impl Identities {
@@ -106,14 +122,18 @@ impl Identities {
         })?;
         // Whether it would be used or not: a secret does not belong into an app's settings.
         if env.is_in_azure() && env.get(SECRET).is_some() {
-            let own = env.raw(SECRET).filter(|secret| !secret.trim().is_empty()).map(|_| SECRET);
-            let name = own.or(names::fallback(SECRET)).unwrap_or(SECRET);
-            return Err(refuse(format!("{name} is refused in Azure"))
-                .advise("remove it, and set EASM_CREDENTIAL=federated, which needs no secret"));
+            let fallback = names::fallback(SECRET).filter(|_| !is_set_itself(env, SECRET));
+            let name = fallback.unwrap_or(SECRET);
+            return Err(refuse(format!("{name} is refused in Azure")).advise(
+                "remove it, and put the secret into Key Vault (EASM_CLIENT_SECRET_NAME and \
+                 EASM_KEY_VAULT_URL), or set EASM_CREDENTIAL=federated, which needs none",
+            ));
         }
+        // Whether they would be used or not, what they say has to make sense.
+        let vault = Vault::read(env)?;
         let wanted = Wanted::read(env)?;
         Ok(Self {
-            target: wanted.target(env, tenant_id)?,
+            target: wanted.target(env, tenant_id, vault)?,
             own: wanted.own(env, tenant_id),
             authority,
         })
@@ -181,7 +201,7 @@ impl Wanted {
         }
     }
 
-    fn target(self, env: &Env, tenant_id: &str) -> Result<Credential> {
+    fn target(self, env: &Env, tenant_id: &str, vault: Vault) -> Result<Credential> {
         let client_id = env.get("EASM_CLIENT_ID").map(str::to_owned);
         let app = |fallback: Option<&str>| {
             client_id.clone().or(fallback.map(str::to_owned)).ok_or_else(|| {
@@ -198,7 +218,7 @@ impl Wanted {
                 Credential::ManagedIdentity { client_id, tenant_id: Some(tenant_id) }
             }
             Self::ClientSecret => {
-                let secret = client_secret(env)?;
+                let secret = client_secret(env, vault)?;
                 Credential::ClientSecret { tenant_id, client_id: app(None)?, secret }
             }
             Self::Federated => {
@@ -253,19 +273,45 @@ fn own_client_id(env: &Env) -> Option<String> {
     client_id.map(str::to_owned)
 }
 
-fn client_secret(env: &Env) -> Result<ClientSecret> {
-    if let Some(secret) = env.get(SECRET) {
-        return Ok(ClientSecret::Given(Secret::new(secret.to_owned())));
+/// What the settings say of Key Vault.
+struct Vault {
+    url: Option<Url>,
+    name: Option<String>,
+}
+
+impl Vault {
+    fn read(env: &Env) -> Result<Self> {
+        let url = env.get(VAULT_URL).map(|text| parse::vault_url(VAULT_URL, text)).transpose()?;
+        let name = env.get(SECRET_NAME).map(|text| parse::secret_name(SECRET_NAME, text));
+        Ok(Self { url, name: name.transpose()? })
     }
-    Err(match env.get(SECRET_NAME) {
-        Some(_) => {
-            refuse(format!("{SECRET_NAME} asks for Key Vault, which this version cannot read"))
-                .advise("set EASM_CREDENTIAL=federated, which needs no secret")
+}
+
+fn client_secret(env: &Env, vault: Vault) -> Result<ClientSecret> {
+    if let Some(name) = vault.name {
+        // The name that `mdeasm` reads gives way: its file of settings may be there all the same.
+        if is_set_itself(env, SECRET) {
+            return Err(refuse(format!("{SECRET} and {SECRET_NAME} are both set")).advise(
+                format!("remove one of them; {SECRET_NAME} keeps the secret in Key Vault"),
+            ));
         }
-        None => {
-            refuse(format!("{SECRET} is not set")).advise("set it, or choose another credential")
-        }
-    })
+        let vault_url = vault.url.ok_or_else(|| {
+            refuse(format!("{SECRET_NAME} is set, but not {VAULT_URL}"))
+                .advise(format!("set {VAULT_URL} to https://{{vault}}.vault.azure.net"))
+        })?;
+        return Ok(ClientSecret::InVault { vault_url, name });
+    }
+    match env.get(SECRET) {
+        Some(secret) => Ok(ClientSecret::Given(Secret::new(secret.to_owned()))),
+        None => Err(refuse(format!("neither {SECRET_NAME} nor {SECRET} is set")).advise(format!(
+            "set {SECRET_NAME} and {VAULT_URL}, on a laptop {SECRET}, or choose another credential"
+        ))),
+    }
+}
+
+/// Whether the setting `name` is set, and not only a name that it falls back to.
+fn is_set_itself(env: &Env, name: &str) -> bool {
+    env.raw(name).is_some_and(|value| !value.trim().is_empty())
 }
 
 /// A managed identity has tokens of its own tenant only.
@@ -301,7 +347,12 @@ mod tests {
         let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "system".to_owned());
         match credential {
             Credential::ManagedIdentity { client_id, .. } => format!("identity {}", id(client_id)),
-            Credential::ClientSecret { client_id, .. } => format!("secret of {client_id}"),
+            Credential::ClientSecret { client_id, secret, .. } => match secret {
+                ClientSecret::Given(_) => format!("secret of {client_id}"),
+                ClientSecret::InVault { vault_url, name } => {
+                    format!("{name} at {vault_url} of {client_id}")
+                }
+            },
             Credential::Federated { client_id, identity, .. } => {
                 format!("{client_id} by {}", id(identity))
             }
@@ -336,6 +387,18 @@ mod tests {
         check(&[secret, app], "secret of app", "developer");
         check(&[("CLIENT_SECRET", "made-up"), ("CLIENT_ID", "app")], "secret of app", "developer");
         check(&with(&[secret, app]), "secret of app", "identity system");
+        let vault = [(SECRET_NAME, "n-1"), (VAULT_URL, "https://v.vault.azure.net/"), app];
+        let in_vault = "n-1 at https://v.vault.azure.net/ of app";
+        check(&vault, in_vault, "developer");
+        check(&with(&vault), in_vault, "identity system");
+        let old = [vault[0], vault[1], app, ("CLIENT_SECRET", "made-up")];
+        check(&with(&old), in_vault, "identity system");
+        let azure = [("FUNCTIONS_CUSTOMHANDLER_PORT", "1"), ("WEBSITE_SITE_NAME", "app")];
+        let own = ("EASM_IDENTITY_CLIENT_ID", "own");
+        let deployed = [azure[0], azure[1], own, vault[0], vault[1], app];
+        check(&with(&deployed), in_vault, "identity own");
+        let in_cluster = [kube[0], kube[1], kube[2], vault[0], vault[1], app];
+        check(&in_cluster, in_vault, "workload k in 9");
         check(&kube, "workload k in 1", "workload k in 9");
         check(&with(&kube), "workload k in 1", "workload k in 9");
         check(&[file, app], "workload app in 1", "workload app in 1");
@@ -368,13 +431,35 @@ mod tests {
         check(&[forced("federated"), app], "no managed identity is offered here");
         check(&[forced("password")], "client-secret");
         check(&[secret], "EASM_CLIENT_ID is not set");
-        check(&[forced("client-secret"), app], "EASM_CLIENT_SECRET is not set");
-        check(&[(SECRET_NAME, "n"), app], "asks for Key Vault");
+        check(&[forced("client-secret"), app], "nor EASM_CLIENT_SECRET is set");
+        check(&[(SECRET_NAME, "n"), app], "EASM_CLIENT_SECRET_NAME is set, but not EASM_KEY_VAULT");
+        let vault = [(SECRET_NAME, "n"), (VAULT_URL, "https://v.vault.azure.net"), app];
+        check(&vault[..2], "EASM_CLIENT_ID is not set");
+        check(&[vault[0], vault[1], app, secret], "remove one of them");
+        for name in ["a_b", "made-up.secret~value", "n/1", "ü", &"n".repeat(128)] {
+            check(&[(SECRET_NAME, name), vault[1], app], "EASM_CLIENT_SECRET_NAME: its value");
+            // Whether it would be used or not.
+            check(&[(SECRET_NAME, name), forced("developer")], "EASM_CLIENT_SECRET_NAME");
+        }
+        for url in [
+            "v",
+            "v.vault.azure.net",
+            "http://v.vault.azure.net",
+            "http://127.0.0.1:1",
+            "https://v.vault.azure.net/secrets/n",
+            "https://v.vault.azure.net/?a=made-up",
+            "https://v.vault.azure.net#made-up",
+            "https://made-up@v.vault.azure.net",
+        ] {
+            check(&[vault[0], (VAULT_URL, url), app], "EASM_KEY_VAULT_URL");
+            check(&[(VAULT_URL, url), forced("developer")], "EASM_KEY_VAULT_URL");
+        }
         check(&[forced("federated")], "EASM_CLIENT_ID is not set");
         check(&[forced("workload-identity"), app], "AZURE_FEDERATED_TOKEN_FILE is not set");
         check(&[(TOKEN_FILE, "f")], "EASM_CLIENT_ID is not set");
         let azure = [("FUNCTIONS_CUSTOMHANDLER_PORT", "1"), ("WEBSITE_SITE_NAME", "app")];
         check(&[azure[0], azure[1], secret, app], "EASM_CLIENT_SECRET is refused in Azure");
+        check(&[azure[0], azure[1], secret, app], "EASM_KEY_VAULT_URL");
         let idle = [azure[0], azure[1], secret, forced("developer")];
         check(&idle, "EASM_CLIENT_SECRET is refused in Azure");
         let old = [("CLIENT_SECRET", "a-made-up-client-secret"), ("CLIENT_ID", "app")];

@@ -80,7 +80,7 @@ impl Env {
     /// Keeps the secrets among the values out of everything that is said from now on.
     pub fn keep_secrets(&self) {
         let vars = self.vars.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        secret::environment::secrets(vars).into_iter().for_each(secret::inherit);
+        secret::environment::secrets(vars).iter().for_each(|value| secret::inherit(value));
     }
 
     /// Names that look like ours and are not, in order.

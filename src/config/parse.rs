@@ -147,6 +147,44 @@ pub fn service_url(name: &str, text: &str) -> Result<Url> {
     Ok(url)
 }
 
+/// The base URL of a Key Vault: `https`, also on loopback; no path, no query, no user, no fragment.
+///
+/// # Errors
+/// A refusal, which does not quote a URL that may hold a secret.
+pub fn vault_url(name: &str, text: &str) -> Result<Url> {
+    const ALLOWED: &str = "https://{vault}.vault.azure.net, without a path: https on loopback too";
+    let url = Url::parse(text).map_err(|_| refuse(name, ALLOWED, "(not a URL)"))?;
+    let holds_more = !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some();
+    match (holds_more, url.scheme(), url.path()) {
+        (true, ..) => Err(refuse(name, ALLOWED, "(a URL with user, query or fragment)")),
+        (false, "https", "/") => Ok(url),
+        _ => Err(refuse(name, ALLOWED, text)),
+    }
+}
+
+/// Longest name of a secret in Key Vault ("Set Secret", Key Vault REST reference).
+const SECRET_NAME_CHARS_MAX: usize = 127;
+
+/// The name of a secret in Key Vault.
+///
+/// # Errors
+/// A refusal, which does not quote what was found: it may be the secret itself, put there by mistake.
+pub fn secret_name(name: &str, text: &str) -> Result<String> {
+    let is_name = (1..=SECRET_NAME_CHARS_MAX).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    match is_name {
+        true => Ok(text.to_owned()),
+        false => Err(Error::new(Kind::Config, format!("read {name}"))
+            .because("its value is not allowed")
+            .advise(format!(
+                "use the secret's name: 1 to {SECRET_NAME_CHARS_MAX} letters, digits and dashes"
+            ))),
+    }
+}
+
 /// Where the store is: a path, a `file://` URL, or the URL of a container.
 ///
 /// # Errors

@@ -89,12 +89,16 @@ pub const GROUPS: &[Group] = &[
                 "",
                 "The client secret itself: for a laptop. Refused in Azure.",
             ),
-            later(
+            used(
                 "EASM_CLIENT_SECRET_NAME",
                 "",
-                "Name of the Key Vault secret that holds the client secret.",
+                "Name of the Key Vault secret that holds the client secret: 1 to 127 letters, digits and dashes. Its newest version counts.",
             ),
-            later("EASM_KEY_VAULT_URL", "", "`https://{vault}.vault.azure.net`"),
+            used(
+                "EASM_KEY_VAULT_URL",
+                "",
+                "`https://{vault}.vault.azure.net`: where that secret is.",
+            ),
             used(
                 "EASM_IDENTITY_CLIENT_ID",
                 "",
@@ -202,12 +206,13 @@ pub const GROUPS: &[Group] = &[
 const SIGNING_IN: &str = "\
 Two identities are at work. The **target's** reads EASM and asks ARM for the region; it needs the role
 Reader on the workspace or its subscription. The **app's own** writes to Blob Storage; it needs the role
-Storage Blob Data Contributor on the container. They may be the same.
+Storage Blob Data Contributor on the container. It also reads the client secret where that is in Key Vault,
+and needs the role Key Vault Secrets User for it. They may be the same.
 
 | `EASM_CREDENTIAL` | The target is signed in to with | Needs |
 | --- | --- | --- |
 | `managed-identity` | the identity of the Function app or the App Service; the tenant must be the identity's own | `EASM_CLIENT_ID` or `EASM_IDENTITY_CLIENT_ID` if it is user-assigned |
-| `client-secret` | an app registration and its secret | `EASM_CLIENT_ID`, `EASM_CLIENT_SECRET` |
+| `client-secret` | an app registration and its secret | `EASM_CLIENT_ID`, and `EASM_CLIENT_SECRET_NAME` with `EASM_KEY_VAULT_URL`, or on a laptop `EASM_CLIENT_SECRET` |
 | `federated` | an app registration, in any tenant, without a secret: it trusts the app's own managed identity (a federated credential whose subject is the identity's object id and whose audience is `api://AzureADTokenExchange`) | `EASM_CLIENT_ID` |
 | `workload-identity` | an app registration that trusts a Kubernetes service account | `AZURE_FEDERATED_TOKEN_FILE`, and `EASM_CLIENT_ID` or `AZURE_CLIENT_ID` |
 | `developer` | whoever is signed in to the Azure CLI (`az login`), else to the Azure Developer CLI (`azd auth login`) | |
@@ -222,7 +227,11 @@ The app's own identity is workload identity if `AZURE_FEDERATED_TOKEN_FILE` and 
 developer.
 
 A token is kept until shortly before it expires, is asked for by one request at a time, and goes only to
-the host that it was issued for.";
+the host that it was issued for.
+
+A client secret in Key Vault is read when a token is needed, kept in memory for 15 minutes at most, and read
+again at once when Entra refuses it: a new version is used without a restart. The vault must be in the tenant
+of the app's own identity. [operations.md](operations.md#rotating-the-client-secret) has the steps.";
 
 const STORE: &str = "\
 | `EASM_STORE_URL` | Where that is |

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tracing::{Instrument, Span, info, warn};
 
-use crate::app::{self, Target};
+use crate::app::{self, Target, Vaults};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Env, STORE_URL, Settings, check_store};
 use crate::error::{Error, Kind, Result};
@@ -99,6 +99,8 @@ pub struct App {
     settings: OnceLock<Result<Settings>>,
     store: OnceCell<Arc<dyn Store>>,
     target: OnceCell<Arc<Connected>>,
+    /// What is read from Key Vault, by one at a time, also while a target is signed in anew.
+    vaults: Vaults,
     /// Functions that anybody may call though they should not.
     open: OnceLock<Vec<&'static str>>,
     health: health::Health,
@@ -125,6 +127,7 @@ impl App {
             settings: OnceLock::new(),
             store: OnceCell::new(),
             target: OnceCell::new(),
+            vaults: Vaults::default(),
             open: OnceLock::new(),
             health: health::Health::default(),
             turns: assets::Turns::default(),
@@ -189,7 +192,7 @@ impl App {
     async fn target(&self) -> Result<Arc<Connected>> {
         let connect = || async {
             let (settings, store) = (self.settings()?, self.store().await?);
-            let target = Target::connect(settings.clone(), &self.env).await?;
+            let target = Target::connect(settings.clone(), &self.vaults, &self.env).await?;
             let (world, job) = (target.world(store, Arc::new(Nobody)), target.job());
             Ok(Arc::new(Connected { world, job }))
         };

@@ -316,7 +316,11 @@ impl Refusal {
 
     /// `413`.
     pub fn too_large() -> Self {
-        Self::new(413, "too_large", format!("the body is larger than {BODY_BYTES_MAX} bytes"))
+        Self::new(
+            413,
+            "too_large",
+            format!("the body is larger than {BODY_BYTES_MAX} bytes; send a smaller one"),
+        )
     }
 
     /// `405`.

@@ -15,15 +15,30 @@
 //! Start reading at [`redact`].
 
 mod caller;
+mod embedded;
 pub mod environment;
+mod escapes;
+mod index;
 mod live;
+#[cfg(test)]
+mod matrix_tests;
 mod registry;
+mod replace;
 mod said;
+mod sextets;
 mod shapes;
+#[cfg(test)]
+mod spellings;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::borrow::Cow;
+use std::hash::Hasher;
 use std::ops::Range;
+
+use live::{Live, Which};
+use views::View;
 
 pub use caller::{CallerKeys, with_keys_of_caller};
 pub use registry::{SECRETS_MAX, Secret, inherit};
@@ -39,63 +54,124 @@ pub const RUN_BYTES: usize = 16;
 /// Shortest value that is looked for: shorter ones would blank ordinary words.
 pub const VALUE_BYTES_MIN: usize = 8;
 
-/// How often text is decoded again: a JSON text in a JSON text in a form, and one more.
-const DEPTH_MAX: usize = 4;
+/// How often text is decoded again. The deepest that was ever seen is a form in a JSON text in a JSON
+/// string in a JSON string; one more.
+const DEPTH_MAX: usize = 5;
+
+/// How much is decoded for a text, all views together, in bytes: so many times its own length, and so
+/// many for the shortest. A log line with each sort of escape in it takes a tenth of that.
+const WORK_PER_BYTE: usize = 16;
+const WORK_BYTES_MIN: usize = 64 << 10;
+
+/// What one view costs whatever its length, in bytes.
+const WORK_PER_VIEW: usize = 64;
 
 /// `text` with every secret in it replaced by [`REDACTED`]: values that are live, keys that the
 /// caller of this request sent, and whatever has the shape of a secret.
+///
+/// All else stays as it is, and a JSON document stays one. Of a value of [`VALUE_BYTES_MIN`] to
+/// [`RUN_BYTES`] bytes the whole is looked for, wherever it stands: whoever gives a secret the value
+/// `password` finds that word replaced.
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let mut hidden = Vec::new();
-    let known = registry::live();
-    find(&known, text.as_bytes(), 0, &mut hidden);
-    if hidden.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(without(text, hidden)) }
+    redact_with(&registry::live(), text)
+}
+
+fn redact_with<'a>(known: &Live, text: &'a str) -> Cow<'a, str> {
+    let look = |text: &[u8], hidden: &mut Vec<Range<usize>>| {
+        known.find(text, Which::All, hidden);
+        caller::find(text, hidden);
+        shapes::find(text, hidden);
+    };
+    let hidden = Search::new(&look, text.len()).all(text.as_bytes());
+    if hidden.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(replace::without(text, &hidden))
 }
 
 /// Whether `bytes`, which a program reads back, hold a credential that this process obtained, in
 /// any spelling. Values that were only inherited with the environment do not count: a filter may
 /// hold the same words.
 pub fn holds_credential(bytes: &[u8]) -> bool {
-    let mut hidden = Vec::new();
-    registry::live().find(bytes, live::Which::Obtained, &mut hidden);
-    !hidden.is_empty()
+    is_credential_in(&registry::live(), bytes)
 }
 
-/// Adds the ranges of `text` that hold a secret to `hidden`.
-fn find(known: &live::Live, text: &[u8], depth: usize, hidden: &mut Vec<Range<usize>>) {
-    known.find(text, live::Which::All, hidden);
-    caller::find(text, hidden);
-    shapes::find(text, hidden);
-    if depth == DEPTH_MAX {
-        return;
+fn is_credential_in(known: &Live, bytes: &[u8]) -> bool {
+    let look = |text: &[u8], hidden: &mut Vec<Range<usize>>| {
+        known.find(text, Which::Obtained, hidden);
+    };
+    !Search::new(&look, bytes.len()).all(bytes).is_empty()
+}
+
+/// Looks through a text and through all that it can be decoded to.
+struct Search<'a, F> {
+    /// Adds the ranges of a text that hold a secret.
+    look: &'a F,
+    /// How many bytes may still be decoded.
+    work_left: usize,
+}
+
+impl<'a, F: Fn(&[u8], &mut Vec<Range<usize>>)> Search<'a, F> {
+    fn new(look: &'a F, text_bytes: usize) -> Self {
+        Self { look, work_left: WORK_BYTES_MIN + WORK_PER_BYTE * text_bytes }
     }
-    for view in views::of(text) {
-        let mut inner = Vec::new();
-        find(known, view.text(), depth + 1, &mut inner);
-        hidden.extend(inner.into_iter().map(|range| view.origin(range)));
+
+    /// The ranges of `text` that hold a secret, in order.
+    fn all(mut self, text: &[u8]) -> Vec<Range<usize>> {
+        self.within(text, |_| true, 0, &mut Vec::new())
+    }
+
+    /// The ranges of `text` that hold a secret, in order. It was decoded `depth` times; `is_new` tells
+    /// which ranges of it are not as they were before. `seen` are hashes of this text and of others that
+    /// came out of the same by decoding escapes.
+    fn within(
+        &mut self,
+        text: &[u8],
+        is_new: impl Fn(&Range<usize>) -> bool,
+        depth: usize,
+        seen: &mut Vec<u64>,
+    ) -> Vec<Range<usize>> {
+        let mut hidden = Vec::new();
+        (self.look)(text, &mut hidden);
+        if depth < DEPTH_MAX {
+            for view in views::unescaped(text) {
+                // Two sorts of escapes were decoded in the other order before.
+                let hash = hash(view.text());
+                if !seen.contains(&hash) {
+                    seen.push(hash);
+                    hidden.extend(self.within_view(&view, text, depth, seen));
+                }
+            }
+            for view in embedded::find(text, is_new) {
+                hidden.extend(self.within_view(&view, text, depth, &mut Vec::new()));
+            }
+        }
+        // Merged first: there may be one at every byte.
+        let hidden = replace::merged(hidden).into_iter();
+        replace::merged(hidden.map(|range| escapes::whole(text, &range)).collect())
+    }
+
+    /// The ranges of `text` that hold a secret as `view` shows it.
+    fn within_view(
+        &mut self,
+        view: &View,
+        text: &[u8],
+        depth: usize,
+        seen: &mut Vec<u64>,
+    ) -> Vec<Range<usize>> {
+        let Some(left) = self.work_left.checked_sub(view.text().len() + WORK_PER_VIEW) else {
+            // Nothing that we say is so deep. What was not looked at is not said either.
+            return vec![0..text.len()];
+        };
+        self.work_left = left;
+        let is_new = |range: &Range<usize>| !view.is_verbatim(range);
+        let hidden = self.within(view.text(), is_new, depth + 1, seen);
+        hidden.iter().map(|range| view.origin(range)).collect()
     }
 }
 
-/// `text` without the bytes that are `hidden`.
-fn without(text: &str, mut hidden: Vec<Range<usize>>) -> String {
-    hidden.sort_unstable_by_key(|range| range.start);
-    let mut clean = String::with_capacity(text.len());
-    let mut at = 0;
-    for Range { mut start, mut end } in hidden {
-        while !text.is_char_boundary(start) {
-            start -= 1;
-        }
-        while !text.is_char_boundary(end) {
-            end += 1;
-        }
-        if end <= at {
-            continue;
-        }
-        if start > at || at == 0 {
-            clean.push_str(&text[at..start.max(at)]);
-            clean.push_str(REDACTED);
-        }
-        at = end;
-    }
-    clean.push_str(&text[at..]);
-    clean
+fn hash(text: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(text);
+    hasher.finish()
 }

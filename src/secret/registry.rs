@@ -13,6 +13,11 @@ pub const SECRETS_MAX: usize = 256;
 /// How many values of the environment are remembered at most.
 const INHERITED_MAX: usize = 256;
 
+/// How many bytes all secrets, and all values of the environment, may have together: as many as Linux
+/// gives to an environment. 256 tokens are a fourth of it. To look for them takes up to seven times as
+/// much memory: 4 MiB for those tokens, 30 MiB at the very most.
+const VALUES_BYTES_MAX: usize = 2 << 20;
+
 static REGISTRY: RwLock<Registry> = RwLock::new(Registry::new());
 
 /// A value that must never be printed: it has no `Display`, no `Debug`, no `Serialize` and no
@@ -41,26 +46,47 @@ impl Secret {
 }
 
 /// Enters a value that came with the environment: it is kept out of what is said, as a credential
-/// of whoever started this process.
+/// of whoever started this process. White space around it is not part of it.
 pub fn inherit(value: &str) {
-    drop(enter(SecretString::from(value), Which::All));
+    drop(enter(SecretString::from(value.trim()), Which::All));
 }
 
 /// The values that are live now.
 pub(super) fn live() -> Arc<Live> {
     let registry = REGISTRY.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-    registry.live.clone().unwrap_or_default()
+    if let Some(live) = &registry.live {
+        return Arc::clone(live);
+    }
+    drop(registry);
+    let mut registry = REGISTRY.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let live = match registry.live.take() {
+        // Another was faster.
+        Some(live) => live,
+        None => Arc::new(Live::new(registry.values())),
+    };
+    registry.live = Some(Arc::clone(&live));
+    live
 }
 
+/// Values, the oldest first.
+type Values = VecDeque<Arc<SecretString>>;
+
 struct Registry {
-    obtained: VecDeque<Arc<SecretString>>,
-    inherited: VecDeque<Arc<SecretString>>,
+    obtained: Values,
+    inherited: Values,
+    /// What all of them are looked for with, made when it is first needed after one was entered.
     live: Option<Arc<Live>>,
 }
 
 impl Registry {
     const fn new() -> Self {
         Self { obtained: VecDeque::new(), inherited: VecDeque::new(), live: None }
+    }
+
+    fn values(&self) -> impl Iterator<Item = (&str, Which)> {
+        let of =
+            |values, origin| Values::iter(values).map(move |value| (value.expose_secret(), origin));
+        of(&self.obtained, Which::Obtained).chain(of(&self.inherited, Which::All))
     }
 }
 
@@ -75,22 +101,23 @@ fn enter(value: SecretString, origin: Which) -> Arc<SecretString> {
     {
         return Arc::clone(known);
     }
-    if values.len() == max {
-        // The oldest that nobody holds any more, else the oldest.
+    make_room(values, max, value.expose_secret().len());
+    let value = Arc::new(value);
+    values.push_back(Arc::clone(&value));
+    registry.live = None;
+    value
+}
+
+/// Removes values until one of `n_bytes` more is within the limits: first the oldest that nobody holds
+/// any more, then the oldest.
+fn make_room(values: &mut Values, max: usize, n_bytes: usize) {
+    let bytes =
+        |values: &Values| -> usize { values.iter().map(|value| value.expose_secret().len()).sum() };
+    while !values.is_empty() && (values.len() >= max || bytes(values) + n_bytes > VALUES_BYTES_MAX)
+    {
         let dead = values.iter().position(|old| Arc::strong_count(old) == 1);
         values.remove(dead.unwrap_or(0));
     }
-    let value = Arc::new(value);
-    values.push_back(Arc::clone(&value));
-    let all = Live::new(
-        registry
-            .obtained
-            .iter()
-            .map(|value| (value.expose_secret(), Which::Obtained))
-            .chain(registry.inherited.iter().map(|value| (value.expose_secret(), Which::All))),
-    );
-    registry.live = Some(Arc::new(all));
-    value
 }
 
 #[cfg(test)]

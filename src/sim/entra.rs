@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::{
     App, Options, Refusal, State, WORKLOAD_SUBJECT,
+    app_secrets::Verdict,
     http::{Answer, Call},
     text::{self, DateForm},
     tokens::{self, Audience, Principal},
@@ -170,7 +171,7 @@ fn app<'a>(options: &'a Options, tenant: &str, client_id: &str) -> Result<&'a Ap
 /// Whether the form proves that it comes from the app.
 fn check_credential(state: &State, app: &App, form: &Form) -> Result<(), Wrong> {
     match (form.get("client_secret"), form.get("client_assertion")) {
-        (Some(secret), None) => check_secret(app, secret),
+        (Some(secret), None) => check_secret(state, app, secret),
         (None, Some(assertion)) => {
             if form.need("client_assertion_type")? != ASSERTION_TYPE {
                 return Err(malformed());
@@ -190,16 +191,17 @@ fn malformed() -> Wrong {
     Wrong::request(9_002_313, "Invalid request. Request is malformed or invalid.")
 }
 
-fn check_secret(app: &App, secret: &str) -> Result<(), Wrong> {
+fn check_secret(state: &State, app: &App, secret: &str) -> Result<(), Wrong> {
     let id = &app.client_id;
-    if app.secret.as_deref() != Some(secret) {
+    let verdict = state.app_secrets().verdict(app, secret);
+    if verdict == Verdict::Wrong {
         let message = format!(
             "Invalid client secret provided. Ensure the secret being sent in the request is the \
              client secret value, not the client secret ID, for a secret added to app '{id}'."
         );
         return Err(Wrong::client(7_000_215, message));
     }
-    if app.refusal == Some(Refusal::SecretExpired) {
+    if verdict == Verdict::Expired || app.refusal == Some(Refusal::SecretExpired) {
         let message = format!(
             "The provided client secret keys for app '{id}' are expired. Visit the Azure portal \
              to create new keys for your app: https://aka.ms/NewClientSecret, or consider using \

@@ -21,8 +21,8 @@ use std::{
 
 use super::{
     Fault, Options, Scripted,
-    http::{Answer, Call, Delivery},
-    text,
+    http::{Answer, Call, Delivery, Door},
+    text, vault,
 };
 
 /// How long a drawn slow answer takes.
@@ -135,8 +135,13 @@ fn transient(chance: u64) -> Fault {
 pub async fn instead(fault: &Fault, call: &Call) -> Option<Answer> {
     match fault {
         Fault::Status { status, retry_after } => {
-            let (code, message) = error_of(*status);
-            let answer = Answer::error(*status, code, message);
+            let answer = match call.door {
+                Door::Vault => vault::scripted(*status),
+                Door::Azure | Door::Entra => {
+                    let (code, message) = error_of(*status);
+                    Answer::error(*status, code, message)
+                }
+            };
             Some(match retry_after {
                 Some(value) => answer.with("retry-after", value.as_str()),
                 None => answer,
@@ -185,7 +190,7 @@ pub fn spoil(fault: &Fault, mut answer: Answer) -> Answer {
 
 /// Code and message of a status. 500 is the one that was recorded from the
 /// service (API reference, section 11); the others are guesses.
-fn error_of(status: u16) -> (&'static str, &'static str) {
+pub fn error_of(status: u16) -> (&'static str, &'static str) {
     match status {
         400 => ("BadRequest", "The request is not valid."),
         401 => ("Unauthorized", "The token is not accepted."),

@@ -39,6 +39,8 @@ pub enum Door {
     Azure,
     /// TLS: Entra alone.
     Entra,
+    /// TLS: Key Vault alone.
+    Vault,
 }
 
 /// A request, taken apart.
@@ -46,6 +48,8 @@ pub enum Door {
 pub struct Call {
     pub door: Door,
     pub method: Method,
+    /// The host, and the port if it was named.
+    pub host: String,
     /// Path as sent.
     pub path: String,
     /// Path segments, each percent-decoded, so `%2F` stays inside its segment.
@@ -72,6 +76,7 @@ impl Call {
         Self {
             door,
             method: request.method.clone(),
+            host: text("host").unwrap_or_default(),
             segments: path.trim_matches('/').split('/').map(text::percent_decoded).collect(),
             path,
             query,

@@ -1,5 +1,5 @@
-//! A workspace, its data plane, ARM, a managed identity endpoint and Entra, played
-//! on loopback so that tests, benches and the demo run without Azure.
+//! A workspace, its data plane, ARM, a managed identity endpoint, Entra and Key
+//! Vault, played on loopback so that tests, benches and the demo run without Azure.
 //!
 //! `request -> log -> latency -> scripted fault? -> plane (token, drawn fault, answer) -> send`
 //!
@@ -13,18 +13,21 @@
 //! | `cursor` | pages, marks, duplicates, cursors that go wrong |
 //! | `easm`, `arm` | the two planes |
 //! | `identity`, `entra` | who hands out tokens: to managed identities, to apps |
+//! | `app_secrets` | which secrets Entra accepts of an app by now |
+//! | `vault`, `secrets` | Key Vault: how it answers, what it holds by now |
 //! | `tokens` | what was handed out, and what it opens |
-//! | `tls` | certificates, and the listener that Entra needs |
+//! | `tls` | certificates, and the listeners that Entra and the vault need |
 //! | `settings` | how the program under test is pointed here |
 //! | `faults` | which request meets which fault |
 //! | `http` | requests taken apart, answers cut, zipped or sent whole |
 //!
 //! # Invariants
 //! - Everything derives from [`Options::seed`] and the requests that come; the
-//!   only clock is the one that ages and dates tokens, and dates refusals and a
-//!   `Retry-After`. Keys of certificates are the exception.
+//!   only clock is the one that ages and dates tokens, and dates refusals, versions
+//!   of secrets and a `Retry-After`. Keys of certificates are the exception.
 //! - The simulator knows nothing of the program it tests: it is written from the
-//!   API reference alone (`easm-api/README.md`), whose sections the comments name.
+//!   API reference alone (`easm-api/README.md`), whose sections the comments name,
+//!   and the vault from what is public (`vault` says what is known and what guessed).
 //! - Nothing grows without a limit, and the limits have names.
 //!
 //! Start reading at [`Simulator::start`], then at `State::respond`.
@@ -39,6 +42,7 @@
     expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")
 )]
 
+mod app_secrets;
 mod arm;
 mod cursor;
 mod easm;
@@ -53,11 +57,13 @@ mod meta;
 mod names;
 mod options;
 mod pool;
+mod secrets;
 mod settings;
 mod state;
 mod text;
 mod tls;
 mod tokens;
+mod vault;
 
 use std::{
     fs, io,
@@ -85,6 +91,9 @@ pub use self::{
         APP_CLIENT_ID, APP_IDENTITY, App, CursorFault, EndOfCursor, Fault, ManagedIdentity,
         OTHER_IDENTITY, Options, Refusal, Scripted, WORKLOAD_SUBJECT,
     },
+    secrets::{
+        CLIENT_SECRET_NAME, Challenge, SecretVersion, VAULT_HOST, Vault, VaultRefusal, VaultSecret,
+    },
     settings::SignIn,
     state::{Seen, State},
     tokens::{Audience, Issued},
@@ -99,7 +108,7 @@ pub struct Simulator;
 
 impl Simulator {
     /// Starts to listen on 127.0.0.1: over http on [`Options::port`], and over TLS
-    /// on any free port.
+    /// on any two free ports.
     ///
     /// # Errors
     /// If the port is taken, or there is no room for temporary files.
@@ -112,6 +121,7 @@ impl Simulator {
         let running = Running {
             addr,
             entra: addr,
+            vault: addr,
             ca_file: folder.path().join("ca.pem"),
             folder,
             authority,
@@ -129,6 +139,7 @@ impl Simulator {
 pub struct Running {
     addr: SocketAddr,
     entra: SocketAddr,
+    vault: SocketAddr,
     authority: Authority,
     /// Holds `ca_file` and the workload token.
     folder: TempDir,
@@ -138,7 +149,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Serves both doors.
+    /// Serves every door.
     fn serve(mut self, listener: TcpListener) -> io::Result<Self> {
         let mut closing = self.state.closing.subscribe();
         let stopped = async move {
@@ -152,12 +163,23 @@ impl Running {
         });
         let app = router(Arc::clone(&self.state));
         let serve = axum::serve(listener, app).with_graceful_shutdown(stopped);
-        let entra = door(Door::Entra, Arc::clone(&self.state));
-        let closing = self.state.closing.subscribe();
-        let (entra, serving_entra) = tls::serve(&self.authority, entra, closing)?;
+        let serving = tokio::spawn(async move { serve.await });
+        let (entra, serving_entra) = self.serve_tls(Door::Entra, &[])?;
         self.entra = entra;
-        self.serving = vec![tokio::spawn(async move { serve.await }), serving_entra];
+        self.state.set_authority(self.authority());
+        let (vault, serving_vault) = self.serve_tls(Door::Vault, &[VAULT_HOST])?;
+        self.vault = vault;
+        self.serving = vec![serving, serving_entra, serving_vault];
         Ok(self)
+    }
+
+    fn serve_tls(
+        &self,
+        door: Door,
+        names: &[&str],
+    ) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
+        let app = self::door(door, Arc::clone(&self.state));
+        tls::serve(&self.authority, names, app, self.state.closing.subscribe())
     }
 
     /// Where it listens over http: a port of 127.0.0.1.
@@ -175,7 +197,19 @@ impl Running {
         format!("https://{}", self.entra)
     }
 
-    /// The certificate of the authority that signed Entra's, in PEM. A temporary
+    /// Where Key Vault listens: `https://127.0.0.1:port`. Its certificate also names
+    /// `localhost` and [`VAULT_HOST`].
+    pub fn vault_url(&self) -> String {
+        format!("https://{}", self.vault)
+    }
+
+    /// What [`VAULT_HOST`] must resolve to, for a client that insists on a vault's
+    /// own name.
+    pub fn vault_addr(&self) -> SocketAddr {
+        self.vault
+    }
+
+    /// The certificate of the authority that signed Entra's and the vault's, in PEM. A temporary
     /// file, deleted when this is dropped.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
@@ -247,7 +281,8 @@ impl Drop for Running {
     }
 }
 
-/// One router for the planes and the identity endpoint; Entra has its own.
+/// One router for the planes and the identity endpoint; Entra and Key Vault have
+/// their own.
 pub fn router(state: Arc<State>) -> Router {
     door(Door::Azure, state)
 }
@@ -275,3 +310,11 @@ mod sign_in_tests;
 mod test_client;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vault_fault_tests;
+#[cfg(test)]
+mod vault_reader;
+#[cfg(test)]
+mod vault_sdk_tests;
+#[cfg(test)]
+mod vault_tests;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Vault;
+
 /// Tenant of everything, unless the options say otherwise.
 const TENANT: &str = "7e7a7700-51d0-4000-8000-0000000007e7";
 /// Client id of the first user-assigned identity: the one that the default app trusts.
@@ -68,6 +70,8 @@ pub struct Options {
     /// secret and trust in the system-assigned identity, in [`APP_IDENTITY`] and
     /// in [`WORKLOAD_SUBJECT`].
     pub apps: Vec<App>,
+    /// Key Vault. Default: it holds the first app's secret.
+    pub vault: Vault,
     /// Default: a made-up GUID.
     pub subscription_id: String,
     /// Default: `rg-easm`.
@@ -110,6 +114,7 @@ impl Default for Options {
                 ManagedIdentity::new(Some(OTHER_IDENTITY), OTHER_IDENTITY_OBJECT),
             ],
             apps: vec![App::default()],
+            vault: Vault::default(),
             subscription_id: "5ab5c21b-51d0-4000-8000-0000000005ab".to_owned(),
             resource_group: "rg-easm".to_owned(),
             workspace: "contoso".to_owned(),
@@ -146,6 +151,7 @@ pub struct App {
     pub tenant_id: String,
     /// Any GUID.
     pub client_id: String,
+    /// What it starts with; see [`State::add_app_secret`](super::State::add_app_secret).
     /// `None`: it has no secret. Empty: derived from the seed.
     pub secret: Option<String>,
     /// Subjects it trusts: object ids of managed identities of the home tenant,

@@ -1,7 +1,7 @@
 //! The settings under which easm-export exports from a simulator (contract,
 //! section 2), for each way to sign in.
 
-use super::{App, Running};
+use super::{App, CLIENT_SECRET_NAME, Running};
 
 /// How the program under test signs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,9 @@ pub enum SignIn {
     ManagedIdentity,
     /// As an app, with its secret.
     ClientSecret,
+    /// As an app, with the secret that Key Vault holds, which a managed identity
+    /// reads.
+    KeyVault,
     /// As an app that trusts a managed identity.
     Federated,
     /// As an app that trusts a service account of a cluster.
@@ -18,14 +21,19 @@ pub enum SignIn {
 
 impl SignIn {
     /// Every way, for tests that try each.
-    pub const ALL: [Self; 4] =
-        [Self::ManagedIdentity, Self::ClientSecret, Self::Federated, Self::WorkloadIdentity];
+    pub const ALL: [Self; 5] = [
+        Self::ManagedIdentity,
+        Self::ClientSecret,
+        Self::Federated,
+        Self::WorkloadIdentity,
+        Self::KeyVault,
+    ];
 
     /// As `EASM_CREDENTIAL` spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ManagedIdentity => "managed-identity",
-            Self::ClientSecret => "client-secret",
+            Self::ClientSecret | Self::KeyVault => "client-secret",
             Self::Federated => "federated",
             Self::WorkloadIdentity => "workload-identity",
         }
@@ -40,7 +48,7 @@ impl Running {
     }
 
     /// The settings to sign in this way. If an app does it, then the first one in
-    /// the workspace's tenant.
+    /// the workspace's tenant, with the secret that it started with.
     pub fn settings_for(&self, sign_in: SignIn) -> Vec<(&'static str, String)> {
         let options = self.state.options();
         let is_local = |app: &&App| app.tenant_id.eq_ignore_ascii_case(&options.tenant_id);
@@ -59,7 +67,7 @@ impl Running {
             settings.push(("AZURE_AUTHORITY_HOST", self.authority()));
             settings.push(("SSL_CERT_FILE", path(self.ca_file())));
         }
-        if matches!(sign_in, SignIn::ManagedIdentity | SignIn::Federated) {
+        if matches!(sign_in, SignIn::ManagedIdentity | SignIn::Federated | SignIn::KeyVault) {
             settings.push(("IDENTITY_ENDPOINT", format!("{}/msi/token", self.url())));
             settings.push(("IDENTITY_HEADER", options.identity_header.clone()));
         }
@@ -68,6 +76,15 @@ impl Running {
             SignIn::ClientSecret => {
                 settings.push(("EASM_CLIENT_ID", app.client_id));
                 settings.push(("EASM_CLIENT_SECRET", app.secret.unwrap_or_default()));
+            }
+            SignIn::KeyVault => {
+                let name = options.vault.secrets.first().map(|secret| secret.name.as_str());
+                settings.push(("EASM_CLIENT_ID", app.client_id));
+                settings.push((
+                    "EASM_CLIENT_SECRET_NAME",
+                    name.unwrap_or(CLIENT_SECRET_NAME).to_owned(),
+                ));
+                settings.push(("EASM_KEY_VAULT_URL", self.vault_url()));
             }
             SignIn::Federated => settings.push(("EASM_CLIENT_ID", app.client_id)),
             SignIn::WorkloadIdentity => {

@@ -2,89 +2,17 @@
 
 use std::collections::HashMap;
 
-use reqwest::{Certificate, Client as Http, StatusCode};
-use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::test_client::*;
 use super::*;
 
-const TENANT: &str = "7e7a7700-51d0-4000-8000-0000000007e7";
 const APP_IDENTITY_OBJECT: &str = "0b1ec700-51d0-4000-8000-00000000b001";
-const EXCHANGE: &str = "api://AzureADTokenExchange";
 const JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const EASM_SCOPE: &str = "https://easm.defender.microsoft.com/.default";
-
-/// What Entra answered.
-#[derive(Debug)]
-struct Told {
-    status: StatusCode,
-    retry_after: Option<String>,
-    text: String,
-}
-
-impl Told {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap()
-    }
-
-    #[track_caller]
-    fn token(&self) -> String {
-        self.json()["access_token"].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned()
-    }
-
-    /// Status, error, AADSTS code.
-    fn refusal(&self) -> (u16, String, u64) {
-        let body = self.json();
-        let code = body["error_codes"][0].as_u64().unwrap();
-        (self.status.as_u16(), body["error"].as_str().unwrap().to_owned(), code)
-    }
-}
-
-fn encoded(form: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
-}
-
-/// A client that trusts the simulator's authority and nobody else.
-fn http(running: &Running) -> reqwest::ClientBuilder {
-    rustls::crypto::ring::default_provider().install_default().unwrap_or(());
-    let ca = fs::read(running.ca_file()).unwrap();
-    Http::builder().tls_certs_only([Certificate::from_pem(&ca).unwrap()]).no_proxy()
-}
-
-async fn post(running: &Running, tenant: &str, form: &str) -> Told {
-    let url = format!("{}/{tenant}/oauth2/v2.0/token", running.authority());
-    let request = http(running).build().unwrap().post(url).body(form.to_owned());
-    let got =
-        request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
-    let retry_after = got.headers().get("retry-after");
-    let retry_after = retry_after.map(|value| value.to_str().unwrap().to_owned());
-    Told { status: got.status(), retry_after, text: got.text().await.unwrap() }
-}
-
-async fn sign_in(running: &Running, form: &[(&str, &str)]) -> Told {
-    let tenant = running.state().options().tenant_id.clone();
-    post(running, &tenant, &encoded(form)).await
-}
-
-fn with_secret<'a>(secret: &'a str, scope: &'a str) -> [(&'a str, &'a str); 4] {
-    let grant = ("grant_type", "client_credentials");
-    [grant, ("client_id", APP_CLIENT_ID), ("client_secret", secret), ("scope", scope)]
-}
 
 fn with_assertion<'a>(assertion: &'a str, scope: &'a str) -> [(&'a str, &'a str); 5] {
     let [grant, client, _, scope] = with_secret("", scope);
     [grant, client, ("client_assertion", assertion), ("client_assertion_type", JWT), scope]
-}
-
-fn secret(running: &Running) -> String {
-    running.state().options().apps[0].secret.clone().unwrap()
-}
-
-fn app(change: impl FnOnce(&mut App)) -> Options {
-    let mut options = small();
-    change(&mut options.apps[0]);
-    options
 }
 
 /// Statuses of the data plane and of ARM for tokens of these planes, and ARM's code.
@@ -403,7 +331,7 @@ async fn its_authority_vouches_for_other_servers() {
 }
 
 #[tokio::test]
-async fn stopping_closes_both_doors_and_leaves_no_file() {
+async fn stopping_closes_every_door_and_leaves_no_file() {
     let entry = Scripted {
         path_contains: "/oauth2/".to_owned(),
         query_contains: String::new(),
@@ -412,7 +340,7 @@ async fn stopping_closes_both_doors_and_leaves_no_file() {
         fault: Fault::Hang,
     };
     let running = Simulator::start(Options { script: vec![entry], ..small() }).await.unwrap();
-    let doors = [running.url(), running.authority()];
+    let doors = [running.url(), running.authority(), running.vault_url()];
     let doors = doors.map(|url| url.split("//").nth(1).unwrap().to_owned());
     let (ca, workload) = (running.ca_file().to_owned(), running.workload_file());
     assert!(ca.exists() && workload.exists());
@@ -435,7 +363,7 @@ async fn stopping_closes_both_doors_and_leaves_no_file() {
     assert!(!ca.exists() && !workload.exists());
 
     let running = Simulator::start(small()).await.unwrap();
-    let doors = [running.url(), running.authority()];
+    let doors = [running.url(), running.authority(), running.vault_url()];
     drop(running);
     for url in doors {
         let door = url.split("//").nth(1).unwrap();
@@ -453,10 +381,12 @@ async fn each_way_to_sign_in_has_the_settings_that_it_needs_and_no_others() {
     assert_eq!(running.settings(), running.settings_for(SignIn::ManagedIdentity));
     let entra = ["AZURE_AUTHORITY_HOST", "SSL_CERT_FILE"];
     let identity = ["IDENTITY_ENDPOINT", "IDENTITY_HEADER"];
+    let vault = ["EASM_CLIENT_SECRET_NAME", "EASM_KEY_VAULT_URL"];
     let workload = ["AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"];
     for (sign_in, want) in [
         (SignIn::ManagedIdentity, identity.to_vec()),
         (SignIn::ClientSecret, [&entra[..], &["EASM_CLIENT_ID", "EASM_CLIENT_SECRET"]].concat()),
+        (SignIn::KeyVault, [&entra[..], &identity, &["EASM_CLIENT_ID"], &vault].concat()),
         (SignIn::Federated, [&entra[..], &identity, &["EASM_CLIENT_ID"]].concat()),
         (SignIn::WorkloadIdentity, [&entra[..], &workload].concat()),
     ] {
@@ -474,6 +404,10 @@ async fn each_way_to_sign_in_has_the_settings_that_it_needs_and_no_others() {
         }
         if let Some(found) = settings.get("EASM_CLIENT_SECRET") {
             assert_eq!(found, &secret(&running));
+        }
+        if let Some(name) = settings.get("EASM_CLIENT_SECRET_NAME") {
+            assert_eq!(running.state().secret(name).unwrap().value, secret(&running));
+            assert_eq!(settings["EASM_KEY_VAULT_URL"], running.vault_url());
         }
     }
 }

@@ -4,19 +4,23 @@
 //! plane `token -> drawn fault? -> answer`. Start reading at [`State::respond`].
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::watch;
 
 use super::{
-    Fault, Options, arm, cursor, easm, entra, faults, filter,
+    Fault, Options, VaultRefusal,
+    app_secrets::AppSecrets,
+    arm, cursor, easm, entra, faults, filter,
     http::{Answer, Call, Door},
     identity,
     inventory::Inventory,
+    secrets::Shelf,
     text,
     tokens::Tokens,
+    vault,
 };
 
 /// Requests that are remembered; later ones are answered but not listed.
@@ -44,12 +48,16 @@ pub struct State {
     inventory: Inventory,
     chains: cursor::Chains,
     tokens: Tokens,
+    app_secrets: AppSecrets,
+    shelf: Shelf,
+    authority: OnceLock<String>,
     faults: faults::Faults,
     log: Mutex<Vec<Entry>>,
     n_answers: AtomicU64,
     n_easm: AtomicU64,
     n_lists: AtomicU64,
     in_work: InWork,
+    vault_in_work: InWork,
     was_revoked: AtomicBool,
     pub(super) closing: watch::Sender<bool>,
 }
@@ -64,7 +72,7 @@ struct Entry {
     status: u16,
 }
 
-/// Counts data plane requests that are being answered.
+/// Counts requests that are being answered.
 #[derive(Debug, Default)]
 struct InWork {
     now: AtomicU64,
@@ -93,6 +101,12 @@ impl State {
         self.in_work.most.load(Ordering::Relaxed)
     }
 
+    /// The most requests that the vault was answering at once, those without a
+    /// token among them.
+    pub fn most_vault_reads_at_once(&self) -> u64 {
+        self.vault_in_work.most.load(Ordering::Relaxed)
+    }
+
     /// A simulator that does not listen yet: for [`router`](super::router).
     pub fn new(mut options: Options) -> Self {
         if options.identity_header.is_empty() {
@@ -108,6 +122,9 @@ impl State {
             inventory: Inventory::new(&options),
             chains: cursor::Chains::default(),
             tokens: Tokens::new(&options),
+            app_secrets: AppSecrets::new(&options.apps),
+            shelf: Shelf::new(&options),
+            authority: OnceLock::new(),
             faults: faults::Faults::new(&options),
             log: Mutex::default(),
             n_answers: AtomicU64::new(0),
@@ -115,6 +132,7 @@ impl State {
             n_lists: AtomicU64::new(0),
             was_revoked: AtomicBool::new(false),
             in_work: InWork::default(),
+            vault_in_work: InWork::default(),
             closing: watch::Sender::new(false),
             options,
         }
@@ -130,6 +148,23 @@ impl State {
 
     pub(super) fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    pub(super) fn app_secrets(&self) -> &AppSecrets {
+        &self.app_secrets
+    }
+
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    /// Where Entra listens, once it does.
+    pub(super) fn authority(&self) -> Option<&str> {
+        self.authority.get().map(String::as_str)
+    }
+
+    pub(super) fn set_authority(&self, url: String) {
+        self.authority.get_or_init(|| url);
     }
 
     /// The assets that match a filter; with duplicates if a page size is given.
@@ -157,23 +192,32 @@ impl State {
     /// From request to answer. The whole flow is here.
     pub(super) async fn respond(&self, call: &Call) -> Answer {
         let is_service = call.door == Door::Azure && easm::is_addressed(call);
+        let is_vault = call.door == Door::Vault;
         let _in_work = is_service.then(|| self.in_work.enter());
+        let _in_vault = is_vault.then(|| self.vault_in_work.enter());
         if is_service && !self.options.latency.is_zero() {
             tokio::time::sleep(self.options.latency).await;
         }
-        let answer = match self.faults.scripted(call) {
+        let fault = self.faults.scripted(call).or_else(|| self.vault_fault(call));
+        let answer = match fault {
             Some(fault) => match self.instead(&fault, call).await {
                 Some(answer) => answer,
                 None => faults::spoil(&fault, self.plane(call).await),
             },
             None => self.plane(call).await,
         };
-        if is_service { self.with_service_headers(answer) } else { answer }
+        match (is_service, is_vault) {
+            (true, _) => self.with_service_headers(answer),
+            (_, true) => vault::with_headers(self, answer),
+            (false, false) => answer,
+        }
     }
 
     async fn plane(&self, call: &Call) -> Answer {
         if call.door == Door::Entra {
             entra::answer(self, call)
+        } else if call.door == Door::Vault {
+            vault::answer(self, call)
         } else if identity::is_addressed(call) {
             identity::answer(self, call)
         } else if easm::is_addressed(call) {
@@ -182,6 +226,14 @@ impl State {
             arm::answer(self, call)
         } else {
             Answer::error(404, "NotFound", "Nothing is simulated at this path.")
+        }
+    }
+
+    /// What is wrong with the vault until somebody switches it off.
+    fn vault_fault(&self, call: &Call) -> Option<Fault> {
+        match self.shelf.refusal() {
+            Some(VaultRefusal::Fault(fault)) if call.door == Door::Vault => Some(fault),
+            _ => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use reqwest::{Certificate, Client as Http, StatusCode};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,6 +14,9 @@ use super::*;
 pub(super) const EASM: &str = "https://easm.defender.microsoft.com";
 pub(super) const ARM: &str = "https://management.azure.com/";
 pub(super) const NEWEST: &str = "2024-10-01-preview";
+pub(super) const TENANT: &str = "7e7a7700-51d0-4000-8000-0000000007e7";
+pub(super) const EXCHANGE: &str = "api://AzureADTokenExchange";
+pub(super) const EASM_SCOPE: &str = "https://easm.defender.microsoft.com/.default";
 
 /// What came back over a fresh connection.
 #[derive(Debug, Default)]
@@ -159,4 +163,71 @@ pub(super) fn scripted(fault: Fault, times: u64) -> Options {
         fault,
     };
     Options { script: vec![entry], ..small() }
+}
+
+/// What Entra answered.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<String>,
+    pub(super) text: String,
+}
+
+impl Told {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    #[track_caller]
+    pub(super) fn token(&self) -> String {
+        self.json()["access_token"].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned()
+    }
+
+    /// Status, error, AADSTS code.
+    pub(super) fn refusal(&self) -> (u16, String, u64) {
+        let body = self.json();
+        let code = body["error_codes"][0].as_u64().unwrap();
+        (self.status.as_u16(), body["error"].as_str().unwrap().to_owned(), code)
+    }
+}
+
+pub(super) fn encoded(form: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
+}
+
+/// A client that trusts the simulator's authority and nobody else.
+pub(super) fn http(running: &Running) -> reqwest::ClientBuilder {
+    rustls::crypto::ring::default_provider().install_default().unwrap_or(());
+    let ca = fs::read(running.ca_file()).unwrap();
+    Http::builder().tls_certs_only([Certificate::from_pem(&ca).unwrap()]).no_proxy()
+}
+
+pub(super) async fn post(running: &Running, tenant: &str, form: &str) -> Told {
+    let url = format!("{}/{tenant}/oauth2/v2.0/token", running.authority());
+    let request = http(running).build().unwrap().post(url).body(form.to_owned());
+    let got =
+        request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
+    let retry_after = got.headers().get("retry-after");
+    let retry_after = retry_after.map(|value| value.to_str().unwrap().to_owned());
+    Told { status: got.status(), retry_after, text: got.text().await.unwrap() }
+}
+
+pub(super) async fn sign_in(running: &Running, form: &[(&str, &str)]) -> Told {
+    let tenant = running.state().options().tenant_id.clone();
+    post(running, &tenant, &encoded(form)).await
+}
+
+pub(super) fn with_secret<'a>(secret: &'a str, scope: &'a str) -> [(&'a str, &'a str); 4] {
+    let grant = ("grant_type", "client_credentials");
+    [grant, ("client_id", APP_CLIENT_ID), ("client_secret", secret), ("scope", scope)]
+}
+
+pub(super) fn secret(running: &Running) -> String {
+    running.state().options().apps[0].secret.clone().unwrap()
+}
+
+pub(super) fn app(change: impl FnOnce(&mut App)) -> Options {
+    let mut options = small();
+    change(&mut options.apps[0]);
+    options
 }

@@ -84,13 +84,15 @@ fn named(name: &str, names: &[&str]) -> io::Result<CertificateParams> {
     Ok(params)
 }
 
-/// Serves `app` over TLS on any free port of 127.0.0.1 until `closing`.
+/// Serves `app` over TLS on any free port of 127.0.0.1 until `closing`. Its
+/// certificate is for `localhost`, 127.0.0.1 and `names`.
 pub fn serve(
     authority: &Authority,
+    names: &[&str],
     app: Router,
     mut closing: watch::Receiver<bool>,
 ) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
-    let config = authority.config(&["localhost", "127.0.0.1"])?;
+    let config = authority.config(&[&["localhost", "127.0.0.1"], names].concat())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let addr = listener.local_addr()?;
     let handle = Handle::new();

@@ -57,3 +57,31 @@ async fn the_simulator_prints_the_settings_to_use_it_with() {
     assert_eq!(done.stdout_text().lines().count(), 50);
     simulator.kill().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_simulator_prints_the_settings_of_a_vault() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["simulate", "--assets", "1", "--credential", "key-vault"];
+    let mut simulator =
+        bare_command(folder.path(), &args).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut lines = BufReader::new(simulator.stdout.take().unwrap()).lines();
+    let mut settings = Vec::new();
+    loop {
+        let wait = tokio::time::timeout(Duration::from_secs(60), lines.next_line());
+        let line = wait.await.expect("settings in time").unwrap().unwrap();
+        let is_last = line.starts_with("export EASM_KEY_VAULT_URL='https://127.0.0.1:");
+        settings.push(line);
+        if is_last {
+            break;
+        }
+    }
+    for wanted in [
+        "export EASM_CREDENTIAL='client-secret'",
+        "export EASM_CLIENT_SECRET_NAME='easm-client-secret'",
+    ] {
+        assert!(settings.iter().any(|line| line == wanted), "{settings:?}");
+    }
+    let is_secret = |line: &String| line.starts_with("export EASM_CLIENT_SECRET=");
+    assert!(!settings.iter().any(is_secret), "{settings:?}");
+    simulator.kill().await.unwrap();
+}

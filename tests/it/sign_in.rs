@@ -42,6 +42,7 @@ fn callers(world: &World) -> BTreeSet<(&'static str, Option<String>)> {
         let plane = match issued.audience {
             Audience::Easm if seen.path.ends_with("/assets") => "easm",
             Audience::Arm if seen.path.contains("/providers/Microsoft.Easm/") => "arm",
+            Audience::Vault if seen.path.starts_with("/secrets/") => "vault",
             other => panic!("a token for {other:?} went to {}", seen.path),
         };
         Some((plane, issued.client_id))
@@ -53,7 +54,8 @@ fn callers(world: &World) -> BTreeSet<(&'static str, Option<String>)> {
 async fn every_credential_exports_the_whole_inventory() {
     for sign_in in SignIn::ALL {
         let world = world(Options::default()).await;
-        let case = sign_in.as_str();
+        let case = format!("{sign_in:?}");
+        let case = case.as_str();
         let done = export(&world, sign_in).await.expect_code(0);
         let manifest: Manifest = serde_json::from_slice(&done.stdout).unwrap();
         assert_same_lines(&world.lines(&manifest), &world.sim.inventory().ndjson(""), case);
@@ -61,15 +63,19 @@ async fn every_credential_exports_the_whole_inventory() {
             SignIn::ManagedIdentity => None,
             _ => Some(APP_CLIENT_ID.to_owned()),
         };
-        let wanted = [("easm", client_id.clone()), ("arm", client_id)];
-        assert_eq!(callers(&world), BTreeSet::from(wanted), "{case}");
+        let mut wanted = BTreeSet::from([("easm", client_id.clone()), ("arm", client_id)]);
+        if sign_in == SignIn::KeyVault {
+            // The app's own identity reads there what the target's signs in with.
+            wanted.insert(("vault", None));
+        }
+        assert_eq!(callers(&world), wanted, "{case}");
         // One token for each audience, and one for all of what vouches.
         let n = |part: &str| world.sim.requests().iter().filter(|s| s.path.contains(part)).count();
         let (entra, platform) = (n("/oauth2/v2.0/token"), n("/msi/token"));
         let wanted = match sign_in {
             SignIn::ManagedIdentity => (0, 2),
             SignIn::ClientSecret | SignIn::WorkloadIdentity => (2, 0),
-            SignIn::Federated => (2, 1),
+            SignIn::Federated | SignIn::KeyVault => (2, 1),
         };
         assert_eq!((entra, platform), wanted, "{case}");
     }
@@ -77,14 +83,17 @@ async fn every_credential_exports_the_whole_inventory() {
 
 #[tokio::test]
 async fn auto_takes_what_is_there() {
-    for sign_in in [SignIn::ManagedIdentity, SignIn::ClientSecret, SignIn::WorkloadIdentity] {
+    use SignIn::{ClientSecret, KeyVault, ManagedIdentity, WorkloadIdentity};
+    for sign_in in [ManagedIdentity, ClientSecret, KeyVault, WorkloadIdentity] {
         let world = world(Options::default()).await;
         let mut command = command(&world, sign_in, &["query", "--limit", "1"]);
         command.env_remove("EASM_CREDENTIAL");
         finish(command).await.expect_code(0);
-        let client_id = (sign_in != SignIn::ManagedIdentity).then(|| APP_CLIENT_ID.to_owned());
+        let client_id = (sign_in != ManagedIdentity).then(|| APP_CLIENT_ID.to_owned());
+        let mut callers = callers(&world);
+        assert_eq!(callers.remove(&("vault", None)), sign_in == KeyVault, "{sign_in:?}");
         let wanted = [("easm", client_id.clone()), ("arm", client_id)];
-        assert_eq!(callers(&world), BTreeSet::from(wanted), "{}", sign_in.as_str());
+        assert_eq!(callers, BTreeSet::from(wanted), "{sign_in:?}");
     }
 }
 
@@ -381,7 +390,8 @@ async fn a_laptop_where_nobody_is_signed_in_says_how() {
 #[tokio::test]
 async fn each_identitys_token_goes_where_it_belongs() {
     let name = "each_identitys_token_goes_where_it_belongs";
-    for sign_in in [SignIn::Federated, SignIn::ManagedIdentity, SignIn::ClientSecret] {
+    let ways = [SignIn::Federated, SignIn::ManagedIdentity, SignIn::ClientSecret, SignIn::KeyVault];
+    for sign_in in ways {
         let world = world(Options::default()).await;
         let (cert_pem, key_pem) = world.sim.certificate(&["127.0.0.1", "localhost"]);
         let ca_pem = std::fs::read_to_string(world.sim.ca_file()).unwrap();
@@ -406,7 +416,8 @@ async fn each_identitys_token_goes_where_it_belongs() {
             command.env("EASM_CLIENT_ID", OTHER_IDENTITY);
         }
         let done = finish(command).await.expect_code(0);
-        let case = sign_in.as_str();
+        let case = format!("{sign_in:?}");
+        let case = case.as_str();
         let manifest: Manifest = serde_json::from_slice(&done.stdout).unwrap();
         let mut files = std::collections::BTreeMap::new();
         for path in azurite.blobs(&container).await {
@@ -420,7 +431,11 @@ async fn each_identitys_token_goes_where_it_belongs() {
             _ => APP_CLIENT_ID,
         };
         let wanted = ["easm", "arm"].map(|plane| (plane, Some(target.to_owned())));
-        assert_eq!(callers(&world), BTreeSet::from(wanted), "{case}");
+        let mut wanted = BTreeSet::from(wanted);
+        if sign_in == SignIn::KeyVault {
+            wanted.insert(("vault", Some(APP_IDENTITY.to_owned())));
+        }
+        assert_eq!(callers(&world), wanted, "{case}");
         let seen = proxy.seen();
         assert!(seen.len() > 20, "{case}");
         let tokens: BTreeSet<_> = seen.iter().map(|seen| seen.authorization.clone()).collect();

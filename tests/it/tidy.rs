@@ -163,6 +163,21 @@ fn every_kind_of_error_has_a_heading_in_the_runbook() {
 }
 
 #[test]
+fn whatever_is_said_leaves_through_one_writer() {
+    // The commands print results for programs, and records; the simulator prints nothing.
+    let may = ["src/telemetry/mod.rs", "src/cli/mod.rs", "src/cli/export.rs", "src/cli/query.rs"];
+    let ways = ["println!", "eprint!", "print!(", "dbg!", "io::stdout()", "stdout().", "stderr()."];
+    for file in sources(&root().join("src")) {
+        let name = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let found = ways.iter().find(|way| text.contains(**way));
+        let is_bar = name == "src/cli/progress.rs" && text.matches("stderr()").count() == 1;
+        let may_write = may.contains(&name.as_str()) || is_bar;
+        assert!(found.is_none() || may_write, "{name} writes past the redactor: {found:?}");
+    }
+}
+
+#[test]
 fn one_tls_provider_is_built_in() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     assert!(!lock.contains("name = \"aws-lc-rs\""), "a feature brought aws-lc-rs back");

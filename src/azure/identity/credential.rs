@@ -16,11 +16,13 @@ use azure_identity::{
 use url::Url;
 
 use super::developer::Developer;
+use super::from_vault::FromVault;
 use super::refusal::Asked;
 use super::{OPERATION, Tokens};
+use crate::azure::keyvault::{VAULT_SCOPE, VaultSecret, Vaults};
 use crate::clock::Clock;
 use crate::config::credential::other_tenant;
-use crate::config::{ClientSecret, Credential, Env};
+use crate::config::{ClientSecret, Credential, Env, Identities};
 use crate::error::{Error, Kind, Result};
 use crate::net::Bearer;
 use crate::net::egress::{self, Bodies, Egress, NamedBy, into_azure};
@@ -39,16 +41,47 @@ pub struct Identity {
     endpoint: Option<Url>,
     /// The managed identity's tokens that vouch for a federated app registration.
     vouching: Option<Arc<Tokens>>,
+    /// The app registration's secret, if Key Vault has it.
+    in_vault: Option<Arc<VaultSecret>>,
 }
 
 impl Identity {
-    /// The identity that `credential` names; Entra is at `authority`. `azure_identity` itself reads
-    /// the endpoint of the managed identity from the process environment; `env` is asked for where
-    /// that is.
+    /// The app's own identity. `azure_identity` itself reads the endpoint of the managed identity from
+    /// the process environment; `env` is asked for where that is.
     ///
     /// # Errors
     /// [`Kind::Config`] if the endpoint cannot be used.
-    pub fn new(
+    pub fn own(identities: &Identities, env: &Env, clock: &Arc<dyn Clock>) -> Result<Self> {
+        Self::new(identities.own.clone(), &identities.authority, env, clock)
+    }
+
+    /// The target's identity. Where its secret is in Key Vault, the app's own identity reads it there,
+    /// as one of those that `vaults` has.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if the endpoint of the managed identity, or the vault, cannot be used.
+    pub fn of_target(
+        identities: &Identities,
+        vaults: &Vaults,
+        env: &Env,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let target = Self::new(identities.target.clone(), &identities.authority, env, clock)?;
+        let Credential::ClientSecret { secret: ClientSecret::InVault { vault_url, name }, .. } =
+            &identities.target
+        else {
+            return Ok(target);
+        };
+        let in_vault = vaults.secret(vault_url, name, || {
+            let own = Self::own(identities, env, clock)?;
+            let tokens = Tokens::new(own, VAULT_SCOPE, vault_url, Arc::clone(clock));
+            VaultSecret::new(vault_url, name, Arc::new(tokens), Arc::clone(clock))
+        });
+        Ok(Self { in_vault: Some(in_vault?), ..target })
+    }
+
+    /// The identity that `credential` names; Entra is at `authority`.
+    fn new(
         credential: Credential,
         authority: &Url,
         env: &Env,
@@ -58,12 +91,13 @@ impl Identity {
             Some(text) => Some(endpoint(text)?),
             None => None,
         };
-        let mut identity =
-            Self { credential, authority: authority.clone(), endpoint, vouching: None };
+        let authority = authority.clone();
+        let mut identity = Self { credential, authority, endpoint, vouching: None, in_vault: None };
         if let Credential::Federated { identity: client_id, .. } = &identity.credential {
             let vouches =
                 Credential::ManagedIdentity { client_id: client_id.clone(), tenant_id: None };
             let vouches = Self { credential: vouches, ..identity.clone() };
+            let authority = &identity.authority;
             let tokens = Tokens::new(vouches, EXCHANGE_SCOPE, authority, Arc::clone(clock));
             identity.vouching = Some(Arc::new(tokens));
         }
@@ -77,9 +111,16 @@ impl Identity {
                 endpoint: self.endpoint.clone(),
                 is_named: client_id.is_some(),
             },
-            Credential::ClientSecret { .. } => Asked::Entra {
+            Credential::ClientSecret { secret, .. } => Asked::Entra {
                 authority: self.authority.clone(),
-                advice: "check EASM_TENANT_ID, EASM_CLIENT_ID and EASM_CLIENT_SECRET",
+                advice: match secret {
+                    ClientSecret::Given(_) => {
+                        "check EASM_TENANT_ID, EASM_CLIENT_ID and EASM_CLIENT_SECRET"
+                    }
+                    ClientSecret::InVault { .. } => {
+                        "check EASM_TENANT_ID, EASM_CLIENT_ID and the secret in Key Vault"
+                    }
+                },
             },
             Credential::Federated { .. } => Asked::Entra {
                 authority: self.authority.clone(),
@@ -113,13 +154,26 @@ impl Identity {
                     None => inner as Arc<dyn TokenCredential>,
                 })
             }
-            Credential::ClientSecret { tenant_id, client_id, secret } => {
-                let options = ClientSecretCredentialOptions { client_options: self.entra()? };
-                let ClientSecret::Given(secret) = secret;
-                let secret = secret.expose().to_owned().into();
-                ClientSecretCredential::new(tenant_id, client_id.clone(), secret, Some(options))
-                    .map(|credential| credential as _)
-            }
+            Credential::ClientSecret { tenant_id, client_id, secret } => match secret {
+                ClientSecret::Given(secret) => {
+                    let options = ClientSecretCredentialOptions { client_options: self.entra()? };
+                    let secret = secret.expose().to_owned().into();
+                    ClientSecretCredential::new(tenant_id, client_id.clone(), secret, Some(options))
+                        .map(|credential| credential as _)
+                }
+                ClientSecret::InVault { .. } => {
+                    let secret = self.in_vault.clone().ok_or_else(|| {
+                        Error::new(Kind::Internal, OPERATION).because("nobody reads the vault")
+                    })?;
+                    Ok(Arc::new(FromVault {
+                        tenant_id: tenant_id.clone(),
+                        client_id: client_id.clone(),
+                        secret,
+                        entra: self.entra()?,
+                        asked: self.asked(),
+                    }) as _)
+                }
+            },
             Credential::Federated { tenant_id, client_id, .. } => {
                 let vouching = self.vouching.clone().ok_or_else(|| {
                     Error::new(Kind::Internal, OPERATION).because("nobody vouches for the app")

@@ -9,6 +9,7 @@
 
 mod credential;
 mod developer;
+mod from_vault;
 mod refusal;
 
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use tokio::sync::Mutex;
 use tracing::debug;
 use url::{Origin, Url};
 
+use crate::azure::keyvault;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::net::retry::{RetryPolicy, Tries};
@@ -180,7 +182,12 @@ impl Tokens {
                     .because(format!("no answer within {limit_s} s"))
                     .advise(self.asked.advice()),
             };
-            if let Err(err) = tries.again(OPERATION, err).await {
+            // Whoever reads the client secret has tried often enough.
+            let again = match err.operation() == keyvault::READING {
+                true => Err(err),
+                false => tries.again(OPERATION, err).await,
+            };
+            if let Err(err) = again {
                 self.known().failure = Some((Instant::now(), err.clone()));
                 return Err(err);
             }

@@ -121,12 +121,12 @@ impl Asked {
 /// Entra's codes ("Microsoft Entra authentication and authorization error codes").
 pub(super) fn meaning(code: u32) -> Option<(Kind, &'static str, &'static str)> {
     let (reason, advice) = match code {
-        7_000_215 => (
+        SECRET_WRONG => (
             "the client secret is wrong",
             "set EASM_CLIENT_SECRET to the value (not the id) of a secret of the app registration \
              EASM_CLIENT_ID",
         ),
-        7_000_222 => (
+        SECRET_EXPIRED => (
             "the client secret has expired",
             "add a secret to the app registration and set EASM_CLIENT_SECRET; \
              EASM_CREDENTIAL=federated needs none",
@@ -175,6 +175,19 @@ pub(super) fn meaning(code: u32) -> Option<(Kind, &'static str, &'static str)> {
         _ => return None,
     };
     Some((Kind::Unauthorized, reason, advice))
+}
+
+/// Entra's codes for a client secret that is wrong, and for one that has expired: another one may be
+/// good.
+const SECRET_WRONG: u32 = 7_000_215;
+const SECRET_EXPIRED: u32 = 7_000_222;
+
+/// Whether `err` says that Entra refuses the client secret itself, and nothing else about the sign-in.
+pub(super) fn refuses_secret(err: &azure_core::Error) -> bool {
+    answer(err).is_some_and(|(status, codes)| {
+        (400..=499).contains(&status)
+            && codes.iter().any(|code| [SECRET_WRONG, SECRET_EXPIRED].contains(code))
+    })
 }
 
 /// Status and Entra's codes of the answer at the bottom of `err`, if there was one.

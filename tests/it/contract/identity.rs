@@ -133,7 +133,7 @@ async fn the_apps_own_identity_opens_the_store_and_the_targets_opens_the_planes(
     let app_id = Some(APP_CLIENT_ID);
     let [first, other] = [Some(APP_IDENTITY), Some(OTHER_IDENTITY)];
     let everything = SignIn::ALL;
-    let [managed, secret, federated, workload] = everything;
+    let [managed, secret, federated, workload, _] = everything;
     // How, with what settings; the client ids of the target and of the store.
     type Case<'a> = (SignIn, Vec<Var<'a>>, Option<&'a str>, Option<&'a str>);
     let cases: Vec<Case<'_>> = vec![

@@ -154,6 +154,11 @@ async fn what_will_not_pass_fails_the_run_at_once() {
         (Kind::Unauthorized, "unauthorized"),
         (Kind::Redirected, "redirected"),
         (Kind::Untrusted, "untrusted"),
+        (Kind::SecretMissing, "secret_missing"),
+        (Kind::SecretDisabled, "secret_disabled"),
+        (Kind::SecretExpired, "secret_expired"),
+        (Kind::VaultDenied, "vault_denied"),
+        (Kind::VaultFirewall, "vault_firewall"),
         (Kind::Config, "settings"),
     ];
     for (kind, code) in kinds {
