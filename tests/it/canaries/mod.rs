@@ -48,8 +48,8 @@ const RUN_CHARS: usize = 16;
 /// Spellings are cut into blocks of so many bytes. A leak is at least twice as long, whatever its
 /// spelling, so it has one of the blocks in it.
 const BLOCK: usize = 8;
-/// What every JSON Web Token begins with: base64 of `{"`.
-const JWT_HEAD: &[u8] = b"eyJ";
+/// What JSON Web Tokens begin with: base64 of `{"alg":`, `{"typ":` or `{"kid":`.
+const JWT_HEADS: [&[u8]; 3] = [b"eyJhbGciO", b"eyJ0eXAiO", b"eyJraWQiO"];
 
 /// One way to write a credential down.
 struct Spelling {
@@ -264,10 +264,12 @@ fn common(before: &[u8], behind: &[u8], spelling: &Spelling, place: usize) -> (u
 /// The start of a JSON Web Token in `text`.
 fn token(text: &[u8]) -> Option<String> {
     let is_inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    let long =
-        |at: &usize| text[*at..].iter().take_while(|byte| is_inner(byte)).count() >= RUN_CHARS;
-    let heads = text.windows(JWT_HEAD.len()).enumerate().filter(|(_, head)| *head == JWT_HEAD);
-    let at = heads.map(|(at, _)| at).find(long)?;
+    let is_token = |at: &usize| {
+        let rest = &text[*at..];
+        let is_headed = JWT_HEADS.iter().any(|head| rest.starts_with(head));
+        is_headed && rest.iter().take_while(|byte| is_inner(byte)).count() >= RUN_CHARS
+    };
+    let at = (0..text.len()).find(is_token)?;
     Some(format!("a token: {}", around(text, at)))
 }
 

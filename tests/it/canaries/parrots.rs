@@ -112,6 +112,9 @@ async fn answer(State((status, manner, all)): State<Told>, request: Request) -> 
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
     let credential = header("authorization").or_else(|| header("x-identity-header"));
+    if credential.is_none() && parts.uri.path().starts_with("/secrets/") {
+        return challenged();
+    }
     let credential = credential.unwrap_or_else(|| body.clone());
     let text = format!("{} {} {:?} {body}", parts.method, parts.uri, parts.headers);
     let heard = Heard { credential, all: text };
@@ -130,6 +133,14 @@ async fn answer(State((status, manner, all)): State<Told>, request: Request) -> 
     headers.insert("content-type", HeaderValue::from_static(media));
     all.lock().unwrap().push(heard);
     response
+}
+
+/// What a vault says before it gets a token.
+fn challenged() -> Response {
+    let challenge = "Bearer authorization=\"https://login.microsoftonline.com/common\", \
+                     resource=\"https://vault.azure.net\"";
+    let answer = Response::builder().status(401).header("www-authenticate", challenge);
+    answer.body(Body::empty()).unwrap()
 }
 
 /// The body of an answer.
@@ -197,7 +208,7 @@ const fn place(
     Place { name, sign_in, setting, path, is_tls }
 }
 
-use SignIn::{ClientSecret, Federated, ManagedIdentity, WorkloadIdentity};
+use SignIn::{ClientSecret, Federated, KeyVault, ManagedIdentity, WorkloadIdentity};
 
 /// A token that a parrot hands out.
 const MADE_UP: &str = "eyJ0eXAiOiJKV1QifQ.e30.made-up-by-a-parrot-for-whoever-asks";
@@ -205,13 +216,14 @@ const MADE_UP: &str = "eyJ0eXAiOiJKV1QifQ.e30.made-up-by-a-parrot-for-whoever-as
 const STORE: &str = "EASM_STORE_URL";
 const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
 
-/// A vault adds a line.
-const PLACES: [Place; 9] = [
+const PLACES: [Place; 11] = [
     place("identity endpoint", ManagedIdentity, "IDENTITY_ENDPOINT", "/msi/token", false),
     place("identity endpoint, to vouch", Federated, "IDENTITY_ENDPOINT", "/msi/token", false),
     place("Entra, secret", ClientSecret, AUTHORITY, "", true),
     place("Entra, federated", Federated, AUTHORITY, "", true),
     place("Entra, workload", WorkloadIdentity, AUTHORITY, "", true),
+    place("vault", KeyVault, "EASM_KEY_VAULT_URL", "", true),
+    place("Entra, secret of the vault", KeyVault, AUTHORITY, "", true),
     place("ARM", ManagedIdentity, "EASM_ARM_URL", "", false),
     place("data plane", ManagedIdentity, "EASM_DATA_PLANE_URL", "", false),
     place("store, token", ManagedIdentity, STORE, "/{account}/exports", true),

@@ -1,14 +1,14 @@
 //! The canaries, and where they are planted: made up for these tests, in every credential that a
-//! process may hold.
-//!
-//! The next way to sign in (a client secret from Key Vault) brings its canaries here and its sign-in to
-//! `upstreams`.
+//! process may hold. The next way to sign in brings its canaries here, its sign-in to `upstreams` and to
+//! `parrots`.
 
 use easm_export::sim::{App, Options};
 
 use crate::azurite::ACCOUNT_KEY;
+/// A key that a caller sends.
+pub use crate::contract::functions_payload::FUNCTION_KEY;
 
-/// Opens the app registration.
+/// Opens the app registration. In the environment, or in the vault.
 pub const CLIENT_SECRET: &str = r#"cS8Q~4+one/of=the"app\an&d%so ne~body"#;
 /// What the identity endpoint demands.
 pub const IDENTITY_HEADER: &str = r#"iH0-9+who/ever=asks"for\tok&ens%mu st~"#;
@@ -44,8 +44,6 @@ pub const FILE_SECRET: &str = r#"fS4~Q+in/a=file"of\set&tings%lies th~is"#;
 pub const FILE_KEY: &str = r#"fK8+be/side=it"liesn&other%ke y~oho9"#;
 /// A password that nobody knows but its shape tells.
 pub const SHAPED_PASSWORD: &str = "sP3xKq8ZtRw5YvNm2HbJd7LcGf4SaPo9";
-/// A key that a caller sends.
-pub const FUNCTION_KEY: &str = "fK5_Zq8wErT2yUiO4pAsD6fGhJ1kLzX9cVbN3mQwAzFuCallerKey==";
 /// A token that a caller sends.
 pub const CALLER_TOKEN: &str = "cT9callersown0Token-Lk3Jh5Gf7Ds1Aq2Zw4Sx6Ed8Rf";
 /// A cookie of a caller.

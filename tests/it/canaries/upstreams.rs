@@ -24,17 +24,19 @@ const fn upstream(
     Upstream { name, sign_in, path, query }
 }
 
-use SignIn::{ClientSecret, Federated, ManagedIdentity, WorkloadIdentity};
+use SignIn::{ClientSecret, Federated, KeyVault, ManagedIdentity, WorkloadIdentity};
 
-/// Everything that is asked for something, or handed something, by an export. A secret from Key Vault
-/// adds a line: the vault, and Entra with what came from there.
-pub const UPSTREAMS: [Upstream; 10] = [
+/// Everything that is asked for something, or handed something, by an export.
+pub const UPSTREAMS: [Upstream; 13] = [
     upstream("identity endpoint, for ARM", ManagedIdentity, "/msi/token", "management"),
     upstream("identity endpoint, for EASM", ManagedIdentity, "/msi/token", "easm"),
     upstream("identity endpoint, to vouch", Federated, "/msi/token", ""),
     upstream("Entra, secret", ClientSecret, "/oauth2/v2.0/token", ""),
     upstream("Entra, federated", Federated, "/oauth2/v2.0/token", ""),
     upstream("Entra, workload", WorkloadIdentity, "/oauth2/v2.0/token", ""),
+    upstream("identity endpoint, for the vault", KeyVault, "/msi/token", "vault"),
+    upstream("vault", KeyVault, "/secrets/", ""),
+    upstream("Entra, secret of the vault", KeyVault, "/oauth2/v2.0/token", ""),
     upstream("ARM", ManagedIdentity, "/providers/", ""),
     upstream("count", ManagedIdentity, "/assets", "maxpagesize=1"),
     upstream("list", ManagedIdentity, "/assets", "mark=*"),
@@ -76,8 +78,9 @@ async fn whatever_fails_in_whatever_way_no_credential_is_told() {
 /// An answer that never ends is read up to a limit of many megabytes, so these are few.
 #[tokio::test]
 async fn an_answer_without_end_tells_no_credential() {
-    let of = [UPSTREAMS[0], UPSTREAMS[3], UPSTREAMS[6], UPSTREAMS[8]];
-    let cases = of.into_iter().zip(FORMATS.into_iter().cycle());
+    let of = ["identity endpoint, for ARM", "Entra, secret", "vault", "ARM", "list"];
+    let of = UPSTREAMS.into_iter().filter(|upstream| of.contains(&upstream.name));
+    let cases = of.zip(FORMATS.into_iter().cycle());
     assert_none(&all(cases.map(|(of, format)| fails(of, Fault::EndlessBody, format))).await);
 }
 
