@@ -45,15 +45,18 @@ fn main() {
     line("JSON, with a token in it", &json);
 
     let more: Vec<Secret> = (0..SECRETS_MAX as u64).map(|n| Secret::new(token(1000 + n))).collect();
+    println!("{} tokens are live", more.len());
     // The first line after a token was entered prepares for all of them.
-    redact(TEXT_LINE);
-    let entered = Secret::new(token(2000));
-    let started = Instant::now();
-    redact(TEXT_LINE);
-    let took_ms = started.elapsed().as_secs_f64() * 1e3;
-    println!("{} tokens are live: {took_ms:.1} ms for the first line after a new one", more.len());
+    let first = |n| {
+        let entered = Secret::new(token(2000 + n));
+        let started = Instant::now();
+        redact(TEXT_LINE);
+        drop(entered);
+        started.elapsed().as_secs_f64() * 1e3
+    };
+    let took_ms = (0..ROUNDS as u64).map(first).fold(f64::INFINITY, f64::min);
+    println!("  the first line after a new token: {took_ms:.1} ms");
     ordinary_lines();
-    drop(entered);
 }
 
 const TEXT_LINE: &str = "2026-11-28T06:00:02.113471Z  INFO invocation{function=\"ExportWorker\" \

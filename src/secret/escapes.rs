@@ -97,9 +97,7 @@ fn around(text: &[u8], at: usize) -> Option<Range<usize>> {
         let start = at - back;
         let escape = match text[start] {
             // A backslash behind another may be escaped itself.
-            b'\\' if is_even(text[..start].iter().rev().take_while(|b| **b == b'\\').count()) => {
-                backslash(&text[start..])
-            }
+            b'\\' if backslashes_before(text, start).is_multiple_of(2) => backslash(&text[start..]),
             b'%' => percent(&text[start..]),
             _ => None,
         };
@@ -107,8 +105,8 @@ fn around(text: &[u8], at: usize) -> Option<Range<usize>> {
     })
 }
 
-fn is_even(n: usize) -> bool {
-    n % 2 == 0
+fn backslashes_before(text: &[u8], at: usize) -> usize {
+    text[..at].iter().rev().take_while(|byte| **byte == b'\\').count()
 }
 
 /// Which bytes of a text are left when it is moved together into one line: neither a line break nor the

@@ -20,7 +20,7 @@ use std::ops::Range;
 use secrecy::zeroize::Zeroizing;
 
 use super::escapes::Lines;
-use super::index::{BLOCK_BYTES, Entries, Index};
+use super::index::{BLOCK_BYTES, Index};
 use super::sextets::{self, NONE, SEXTETS, sextet};
 use super::{REDACTED, RUN_BYTES, VALUE_BYTES_MIN};
 
@@ -51,8 +51,7 @@ pub(super) enum Which {
     All,
 }
 
-/// Values that are looked for. They take up to seven times their length of memory, and as much again while
-/// this is made.
+/// Values that are looked for. Values and index take up to eight times the length of the values.
 #[derive(Default)]
 pub(super) struct Live {
     /// All values, one behind the other.
@@ -93,15 +92,19 @@ impl Live {
             values.filter(|(value, _)| !REDACTED.contains(value)).collect();
         let mut live = Self::default();
         // Room for all at once: what a vector leaves behind when it grows is not overwritten.
-        live.bytes.reserve_exact(known.iter().map(|(value, _)| 2 * value.len()).sum());
+        let is_broken = |value: &str| value.contains(['\r', '\n']);
+        let n_bytes = |value: &str| if is_broken(value) { 2 * value.len() } else { value.len() };
+        live.bytes.reserve_exact(known.iter().map(|(value, _)| n_bytes(value)).sum());
         for (value, origin) in known {
             live.enter(value.bytes(), origin);
-            if value.contains(['\r', '\n']) {
+            if is_broken(value) {
                 let mut lines = Lines::default();
                 live.enter(value.bytes().filter(|byte| lines.keeps(*byte)), origin);
             }
         }
-        live.index = Index::new(live.blocks());
+        // A ninth of all bytes begin a block, a third one of base64, and some of these are spelled in two
+        // ways.
+        live.index = Index::new(live.bytes.len() / 2, |see| live.blocks(see));
         live
     }
 
@@ -115,41 +118,36 @@ impl Live {
         }
     }
 
-    /// Every block that is indexed, with its place.
-    fn blocks(&self) -> Entries {
-        let mut entries = Entries::default();
-        let mut enter = |block, at, is_base64| {
+    /// Names every block that is indexed, with its place.
+    fn blocks(&self, see: &mut dyn FnMut([u8; BLOCK_BYTES], u32)) {
+        let mut see = |block, at, is_base64| {
             if let Some(place) = Place::new(at, is_base64) {
-                entries.enter(block, place.0);
+                see(block, place.0);
             }
         };
         for Value { range, .. } in &self.values {
-            for at in range.clone() {
-                let (n, rest) = (at - range.start, &self.bytes[at..range.end]);
-                if n % BLOCK_EVERY_BYTES == 0
-                    && let Some(block) = rest.first_chunk()
-                {
-                    enter(*block, at, false);
+            for start in range.clone().step_by(BLOCK_EVERY_BYTES) {
+                if let Some(block) = self.bytes[start..range.end].first_chunk() {
+                    see(*block, start, false);
                 }
-                if n % BLOCK_EVERY_BYTES < 3
-                    && let Some(six) = rest.first_chunk()
-                {
+                // One for each alignment.
+                for at in start..range.end.min(start + 3) {
+                    let Some(six) = self.bytes[at..range.end].first_chunk() else { break };
                     let standard = sextets::spell(six);
                     let url_safe = sextets::url_safe(standard);
-                    enter(standard, at, true);
+                    see(standard, at, true);
                     if url_safe != standard {
-                        enter(url_safe, at, true);
+                        see(url_safe, at, true);
                     }
                 }
             }
         }
-        entries
     }
 
     /// Adds the ranges of `text` that hold [`RUN_BYTES`] of a value, or a whole shorter one, to
     /// `hidden`.
     pub fn find(&self, text: &[u8], which: Which, hidden: &mut Vec<Range<usize>>) {
-        if self.index.is_empty() {
+        if self.values.is_empty() {
             return;
         }
         let mut from = 0;
@@ -243,7 +241,7 @@ fn in_base64(value: &[u8], within: usize, text: &[u8], at: usize) -> Option<Rang
         if bits_behind % 6 != 0 && is_character(end) {
             end += 1;
         }
-        while (end - at) % 4 != 0 && text.get(end) == Some(&b'=') {
+        while !(end - at).is_multiple_of(4) && text.get(end) == Some(&b'=') {
             end += 1;
         }
     }
@@ -254,4 +252,76 @@ fn in_base64(value: &[u8], within: usize, text: &[u8], at: usize) -> Option<Rang
 fn is_sextet(value: &[u8], bit: usize, c: u8) -> bool {
     let six = SEXTETS[usize::from(c)];
     six != NONE && six == sextet(value, bit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::replace::merged;
+    use super::*;
+
+    fn find(values: &[(&str, Which)], which: Which, text: &str) -> Vec<Range<usize>> {
+        let mut hidden = Vec::new();
+        Live::new(values.iter().copied()).find(text.as_bytes(), which, &mut hidden);
+        hidden
+    }
+
+    #[test]
+    fn every_run_is_found_wherever_it_is_cut_out() {
+        let value = "q8~Zt_4mB-w7Xc1nRf5Hj9Ld2Gs6Pa0YeUoKiTbVvWx3";
+        let values = [(value, Which::All)];
+        for start in 0..value.len() {
+            for end in start + 1..=value.len() {
+                let text = format!("({})", &value[start..end]);
+                let found = find(&values, Which::All, &text);
+                match end - start >= RUN_BYTES {
+                    true => assert!(found.contains(&(1..1 + end - start)), "{text}: {found:?}"),
+                    false => assert!(found.is_empty(), "{text}: {found:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn inherited_values_are_not_among_those_obtained() {
+        let values = [
+            ("the-same-beginning-obtained", Which::Obtained),
+            ("the-same-beginning-inherited", Which::All),
+        ];
+        let check = |which, text: &str, want: bool| {
+            assert_eq!(!find(&values, which, text).is_empty(), want, "{which:?} {text}");
+        };
+        check(Which::All, "beginning-inherited", true);
+        check(Which::Obtained, "beginning-inherited", false);
+        check(Which::All, "beginning-obtained", true);
+        check(Which::Obtained, "beginning-obtained", true);
+        check(Which::Obtained, "the-same-beginning-inherited", true);
+    }
+
+    #[test]
+    fn a_run_of_one_of_many_that_begin_alike_is_found() {
+        let name = |n: usize| format!("they-all-begin-like-this-{n:03}");
+        for n_values in [PLACES_MAX - 1, PLACES_MAX, 3 * PLACES_MAX] {
+            let names: Vec<String> = (0..n_values).map(name).collect();
+            let values: Vec<_> = names.iter().map(|name| (&name[..], Which::All)).collect();
+            for n in [0, n_values / 2, n_values - 1] {
+                let run = &name(n)[12..];
+                let mut visible = 0;
+                let mut from = 0;
+                for range in merged(find(&values, Which::All, run)) {
+                    visible = visible.max(range.start - from);
+                    from = range.end;
+                }
+                visible = visible.max(run.len() - from);
+                assert!(visible < RUN_BYTES, "{n} of {n_values}: {visible} bytes of {run}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_not_looked_for() {
+        for value in ["", "seven77", "REDACTED", "[REDACTED]", "a\nb\nc\nd\n"] {
+            let found = find(&[(value, Which::All)], Which::All, "seven77 [REDACTED] abcd");
+            assert!(found.is_empty(), "{value:?}: {found:?}");
+        }
+    }
 }

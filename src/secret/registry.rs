@@ -13,9 +13,9 @@ pub const SECRETS_MAX: usize = 256;
 /// How many values of the environment are remembered at most.
 const INHERITED_MAX: usize = 256;
 
-/// How many bytes all secrets, and all values of the environment, may have together: as many as Linux
-/// gives to an environment. 256 tokens are a fourth of it. To look for them takes up to seven times as
-/// much memory: 4 MiB for those tokens, 30 MiB at the very most.
+/// How many bytes all secrets may have together, and all values of the environment: as many as Linux
+/// gives to an environment at most. To look for them takes eight times as much memory at most; 256 tokens
+/// of 1.6 KiB take 3 MiB.
 const VALUES_BYTES_MAX: usize = 2 << 20;
 
 static REGISTRY: RwLock<Registry> = RwLock::new(Registry::new());
@@ -178,6 +178,23 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_kept_out_from_the_moment_it_is_there() {
+        let secret = Secret::new("canary-of-the-moment-it-is-there".to_owned());
+        assert_eq!(redact(secret.expose()), REDACTED);
+        assert!(holds_credential(secret.expose().as_bytes()));
+        let same = Secret::new("canary-of-the-moment-it-is-there".to_owned());
+        assert!(Arc::ptr_eq(&secret.0, &same.0), "equal ones are one");
+        assert!(Arc::ptr_eq(&secret.0, &secret.share().0));
+    }
+
+    #[test]
+    fn an_inherited_value_is_kept_out_and_is_no_credential_of_ours() {
+        inherit(" \tcanary-that-was-inherited\n");
+        assert_eq!(redact("=canary-that-was-inherited;"), "=[REDACTED];");
+        assert!(!holds_credential(b"canary-that-was-inherited"));
+    }
+
+    #[test]
     fn a_secret_that_is_held_is_remembered_however_many_come_after_it() {
         let value = "canary-of-the-oldest-secret";
         // First known while it is read, then held by whoever uses it.
@@ -190,11 +207,26 @@ mod tests {
     }
 
     #[test]
-    fn only_what_this_process_obtained_keeps_a_document_from_being_written() {
-        let _held = Secret::new("canary-0-obtained-by-us".to_owned());
-        inherit("inherited-1-from-the-host");
-        assert!(holds_credential(b"{\"mark\":\"canary-0-obtained-by-us\"}"));
-        assert!(!holds_credential(b"{\"mark\":\"inherited-1-from-the-host\"}"));
-        assert_eq!(redact("a inherited-1-from-the-host"), "a [REDACTED]");
+    fn there_is_room_for_so_many_and_for_so_much() {
+        let value = |text: &str| Arc::new(SecretString::from(text));
+        let check = |lens: &[usize], held: &[usize], max, n_bytes, want: &[usize]| {
+            let mut values = Values::new();
+            let mut holders = Vec::new();
+            for (n, len) in lens.iter().enumerate() {
+                values.push_back(value(&n.to_string().repeat(*len)));
+                if held.contains(&n) {
+                    holders.push(Arc::clone(&values[n]));
+                }
+            }
+            make_room(&mut values, max, n_bytes);
+            let left = values.iter().map(|left| left.expose_secret()[..1].parse().unwrap());
+            assert_eq!(left.collect::<Vec<usize>>(), want, "{lens:?} {held:?} {max} {n_bytes}");
+        };
+        check(&[8, 8], &[], 3, 8, &[0, 1]);
+        check(&[8, 8, 8], &[], 3, 8, &[1, 2]);
+        check(&[8, 8, 8], &[0, 1], 3, 8, &[0, 1]);
+        check(&[8, 8, 8], &[0, 1, 2], 3, 8, &[1, 2]);
+        check(&[VALUES_BYTES_MAX / 2; 2], &[], 3, 1, &[1]);
+        check(&[8, 8], &[0, 1], 3, VALUES_BYTES_MAX, &[]);
     }
 }

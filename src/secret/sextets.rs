@@ -38,7 +38,7 @@ pub fn sextet(bytes: &[u8], bit: usize) -> u8 {
 /// The eight characters that six bytes are where a group of characters begins with the first.
 pub fn spell(six: &[u8; 6]) -> [u8; 8] {
     let bits = six.iter().fold(0, |bits: u64, byte| bits << 8 | u64::from(*byte));
-    std::array::from_fn(|n| STANDARD[(bits >> (42 - 6 * n)) as usize & 63])
+    std::array::from_fn(|n| STANDARD[usize::from((bits >> (42 - 6 * n) & 63).to_le_bytes()[0])])
 }
 
 /// `characters` in the URL-safe alphabet.

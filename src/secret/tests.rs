@@ -181,7 +181,7 @@ fn all_else_stays_byte_for_byte() {
     check("hunter2!hunter2! hunter2!", "[REDACTED] [REDACTED]");
     check("hunter2!n0t-a-w0rd-but-long-enough", "[REDACTED]");
     check("user:n0t-a-w0rd-but-long-enough@host", "user:[REDACTED]@host");
-    check("Basic dXNlcjpodW50ZXIyIQ== x", "Basic dXNlcj[REDACTED] x");
+    check("blob dXNlcjpodW50ZXIyIQ== x", "blob dXNlcj[REDACTED] x");
     // An escape sequence is not cut in two.
     check(r#"{"a":"b\nhunter2!\tc"}"#, r#"{"a":"b\n[REDACTED]\tc"}"#);
     check(r#"{"a":"b\n0t-a-w0rd-but-long-enough"}"#, r#"{"a":"b[REDACTED]"}"#);

@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use memchr::{memchr, memchr2, memchr3};
+
 use super::escapes::{self, Escape, Lines};
 
 /// Text that was decoded.
@@ -131,11 +133,11 @@ impl Decoder {
         let breaks = text.iter().rev().take_while(|byte| is_break(**byte)).count();
         let text = &text[..text.len() - breaks];
         match self {
-            Self::Lines => memchr::memchr2(b'\r', b'\n', text)?,
-            Self::Backslash => memchr::memchr(b'\\', text)?,
-            Self::Percent => memchr::memchr(b'%', text)?,
+            Self::Lines => memchr2(b'\r', b'\n', text)?,
+            Self::Backslash => memchr(b'\\', text)?,
+            Self::Percent => memchr(b'%', text)?,
             // Without it, this is the same as Percent.
-            Self::Form => memchr::memchr(b'+', text)?,
+            Self::Form => memchr(b'+', text)?,
         };
         let (mut decoded, mut stretches) = (Vec::with_capacity(text.len()), Vec::new());
         let mut is_changed = self == Self::Lines;
@@ -153,7 +155,7 @@ impl Decoder {
                 continue;
             }
             // Up to where there may be the next escape sequence or line break.
-            let n = 1 + rest[1..].iter().take_while(|byte| !self.may_begin(**byte)).count();
+            let n = 1 + self.next(&rest[1..]).unwrap_or(rest.len() - 1);
             let left_out = rest[..n].iter().take_while(|byte| !lines.keeps(**byte)).count();
             if left_out < n {
                 decoded.extend_from_slice(&rest[left_out..n]);
@@ -165,14 +167,14 @@ impl Decoder {
         (is_changed && !decoded.is_empty()).then_some(View { text: decoded, source })
     }
 
-    fn may_begin(self, byte: u8) -> bool {
-        is_break(byte)
-            || match self {
-                Self::Lines => false,
-                Self::Backslash => byte == b'\\',
-                Self::Percent => byte == b'%',
-                Self::Form => byte == b'%' || byte == b'+',
-            }
+    /// Where there may be an escape sequence or a line break in `text`.
+    fn next(self, text: &[u8]) -> Option<usize> {
+        match self {
+            Self::Lines => memchr2(b'\r', b'\n', text),
+            Self::Backslash => memchr3(b'\\', b'\r', b'\n', text),
+            Self::Percent => memchr3(b'%', b'\r', b'\n', text),
+            Self::Form => text.iter().position(|b| matches!(b, b'%' | b'+' | b'\r' | b'\n')),
+        }
     }
 
     fn escape(self, text: &[u8]) -> Option<Escape> {
