@@ -5,6 +5,7 @@
 mod azurite;
 mod bad_input;
 mod blob;
+mod canaries;
 mod contract;
 mod demo;
 mod engine;
