@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::handler::{Texts, findings, serving, texts_of};
 use super::planted::{self, CLIENT_SECRET};
-use super::scene::{EXPORT, FORMATS, Scene, Told, all, assert_none, ended, files, tokens};
+use super::scene::{EXPORT, FORMATS, Scene, all, assert_none, ended, files, tokens};
 use crate::contract::functions_host::Mode;
 use crate::contract::functions_payload::{SLOT, ask, slot};
 
@@ -154,7 +154,7 @@ async fn exported(what: &str, make: MakeMark, format: &str) -> Vec<String> {
     }
     for args in [&["query", "--limit", "2"][..], &["query", "--limit", "2", "--json"]] {
         let told = ended(command(args)).await;
-        found.extend(told_of(&scene, &format!("{what}, {args:?}"), &told));
+        found.extend(scene.findings_in(&format!("{what}, {args:?}"), &told.texts()));
         // Records that came are printed; but no whole document, which would have a wrong cursor or none.
         let is_document = args.contains(&"--json");
         let is_whole = serde_json::from_slice::<Value>(&told.stdout).is_ok();
@@ -164,11 +164,6 @@ async fn exported(what: &str, make: MakeMark, format: &str) -> Vec<String> {
         }
     }
     found
-}
-
-fn told_of(scene: &Scene, case: &str, told: &Told) -> Vec<String> {
-    let texts = [("stdout", &told.stdout), ("stderr", &told.stderr)];
-    scene.findings_in(case, &texts.map(|(at, text)| (at.to_owned(), text.clone())))
 }
 
 #[tokio::test]

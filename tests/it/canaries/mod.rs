@@ -9,7 +9,7 @@
 //! stores     the store fails: a folder, and Azurite behind a proxy
 //! proxies    the proxy on the way fails, and certificates that nobody vouches for
 //! settings   secrets typed into the wrong setting, flag or file
-//! ends       runs that are cancelled, interrupted, killed, put off; commands that only read
+//! ends       runs that are cancelled, interrupted, killed; commands that only read; libraries' logs
 //! handler    the functions, when what is behind them fails
 //! doors      callers: their keys, bad requests, bad payloads, bad messages
 //! panics     panics with a canary in their message

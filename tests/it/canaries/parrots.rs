@@ -21,7 +21,7 @@ use crate::proxy::{Proxy, ProxyOptions};
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Where a parrot puts what it was sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     /// Into the texts of an error.
     Json,
@@ -36,12 +36,14 @@ enum Manner {
     Xml,
     Headers,
     Base64,
+    /// Into an error that asks to come back much later.
+    Later,
 }
 
-use Manner::{Base64, Headers, Html, Json, Names, Nested, Text, Types, Xml};
+use Manner::{Base64, Headers, Html, Json, Later, Names, Nested, Text, Types, Xml};
 
 /// A status and a manner in which it comes.
-const MANNERS: [(u16, Manner); 14] = [
+const MANNERS: [(u16, Manner); 16] = [
     (200, Types),
     (200, Names),
     (200, Json),
@@ -56,7 +58,12 @@ const MANNERS: [(u16, Manner); 14] = [
     (429, Headers),
     (500, Json),
     (503, Text),
+    (429, Later),
+    (503, Later),
 ];
+
+/// A run that waits longer than this gives up: less than two seconds, in hours.
+const HOURS_MAX: &str = "0.0005";
 
 /// A server that repeats what it was sent. It stops with the runtime.
 pub struct Parrot {
@@ -124,6 +131,9 @@ async fn answer(State((status, manner, all)): State<Told>, request: Request) -> 
     if let Headers = manner {
         repeat_in(headers, heard.credential.trim_start_matches("Bearer "));
     }
+    if let Later = manner {
+        headers.insert("retry-after", HeaderValue::from_static("3600"));
+    }
     let media = match manner {
         Text => "text/plain",
         Html => "text/html",
@@ -151,7 +161,7 @@ fn repeated(manner: Manner, Heard { credential, all }: &Heard) -> String {
             "message": message, "error_description": message, "error_codes": [message]})
     };
     match manner {
-        Json => error(&format!("could not read '{all}'")).to_string(),
+        Json | Later => error(&format!("could not read '{all}'")).to_string(),
         Nested => {
             error(&error(&json!({"token": bare, "all": all}).to_string()).to_string()).to_string()
         }
@@ -251,6 +261,9 @@ async fn repeats(place: &Place, status: u16, manner: Manner, format: &str) -> Ve
     let url = format!("{base}{}", path.replace("{account}", ACCOUNT));
     let mut command = scene.command(*sign_in, &EXPORT);
     command.env(setting, url).env("EASM_LOG_FORMAT", format);
+    if (status, manner) == (503, Later) {
+        command.env("EASM_RUN_HOURS_MAX", HOURS_MAX);
+    }
     let told = watched(command, || parrot.was_asked()).await;
 
     let mut texts = vec![("stdout".to_owned(), told.stdout.clone())];
@@ -270,6 +283,31 @@ async fn repeats(place: &Place, status: u16, manner: Manner, format: &str) -> Ve
         found.push(format!("{case}: exit code 0"));
     }
     found
+}
+
+/// `[REDACTED]` stands in the place of the credential, and of nothing else.
+#[tokio::test]
+async fn a_line_with_a_repeated_credential_still_says_its_status_and_what_to_do() {
+    let mut found = Vec::new();
+    for (setting, status, manner) in [
+        ("EASM_ARM_URL", 400, Json),
+        ("EASM_ARM_URL", 403, Nested),
+        ("EASM_DATA_PLANE_URL", 400, Json),
+        ("EASM_DATA_PLANE_URL", 403, Nested),
+        ("EASM_DATA_PLANE_URL", 403, Text),
+        ("EASM_DATA_PLANE_URL", 404, Base64),
+    ] {
+        let scene = Scene::new(super::planted::options()).await;
+        let parrot = Parrot::start(status, manner).await;
+        let mut command = scene.command(ManagedIdentity, &EXPORT);
+        command.env(setting, &parrot.url);
+        let told = watched(command, || false).await.stderr_text();
+        let line = told.lines().find(|line| line.starts_with("easm-export: ")).unwrap_or_default();
+        if !line.contains(&format!("(status={status}, ")) || !line.contains("); ") {
+            found.push(format!("{setting}, {status} {manner:?}: {line}"));
+        }
+    }
+    assert_none(&found);
 }
 
 /// TLS in front of `url`, with a certificate that the commands of a scene trust.

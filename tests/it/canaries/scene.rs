@@ -40,6 +40,13 @@ pub struct Told {
 }
 
 impl Told {
+    /// What is on stdout and on stderr.
+    pub fn texts(&self) -> Vec<(String, Vec<u8>)> {
+        [("stdout", &self.stdout), ("stderr", &self.stderr)]
+            .map(|(at, text)| (at.to_owned(), text.clone()))
+            .into()
+    }
+
     pub fn stderr_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
@@ -92,27 +99,35 @@ impl Scene {
 
     /// What was told that must not be: on stdout, on stderr, and in every file of the folder.
     pub fn findings(&self, case: &str, told: &Told) -> Vec<String> {
-        let mut texts = vec![
-            ("stdout".to_owned(), told.stdout.clone()),
-            ("stderr".to_owned(), told.stderr.clone()),
-        ];
-        texts.extend(files(self.world.folder.path()));
+        let texts = [told.texts(), files(self.world.folder.path())].concat();
         self.findings_in(case, &texts)
     }
 
     /// Which of these texts tell a canary, or a token that somebody showed to the simulator.
     pub fn findings_in(&self, case: &str, texts: &[(String, Vec<u8>)]) -> Vec<String> {
-        let own =
-            tokens(self.world.sim.requests().into_iter().filter_map(|seen| seen.authorization));
-        let own = Search::new(
-            own.chain([("workload token".to_owned(), self.world.sim.workload_token())]),
-        );
-        let find = |text: &[u8]| constant().find_or_token(text).or_else(|| own.find(text));
-        let found = texts
-            .iter()
-            .filter_map(|(at, text)| Some(format!("{case}: {at}: LEAK of {}", find(text)?)));
-        found.collect()
+        let seen = self.world.sim.requests().into_iter();
+        let workload = ("workload token".to_owned(), self.world.sim.workload_token());
+        let own = tokens(seen.filter_map(|seen| seen.authorization)).chain([workload]);
+        let own = Search::new(own);
+        let mut found = findings(case, texts);
+        found.extend(leaks(case, texts, |text| own.find(text)));
+        found
     }
+}
+
+/// Which of these texts tell a planted canary, or any token.
+pub fn findings(case: &str, texts: &[(String, Vec<u8>)]) -> Vec<String> {
+    leaks(case, texts, |text| constant().find_or_token(text))
+}
+
+fn leaks(
+    case: &str,
+    texts: &[(String, Vec<u8>)],
+    find: impl Fn(&[u8]) -> Option<String>,
+) -> Vec<String> {
+    let leak =
+        |(at, text): &(String, Vec<u8>)| Some(format!("{case}: {at}: LEAK of {}", find(text)?));
+    texts.iter().filter_map(leak).collect()
 }
 
 /// The search for the planted canaries.

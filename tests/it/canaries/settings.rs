@@ -1,6 +1,7 @@
 //! Secrets typed into the wrong setting, the wrong flag, the wrong file.
 
 use std::fs;
+use std::path::Path;
 
 use easm_export::sim::SignIn;
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::planted::{
     self, API_KEY, CALLER_TOKEN, CLIENT_SECRET, FILE_KEY, FILE_SECRET, SHAPED_PASSWORD,
     STRANGE_TOKEN,
 };
-use super::scene::{FORMATS, Scene, Told, all, assert_none, watched};
+use super::scene::{self, FORMATS, Scene, Told, all, assert_none, watched};
 
 /// Every setting there is, and names that are read besides.
 const SETTINGS: [&str; 44] = [
@@ -88,35 +89,35 @@ fn typed() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What was told that must not be: on stdout and stderr, and in files unless the value is what a
-/// program reads back there: a filter, or the folder itself.
-fn findings(scene: &Scene, case: &str, told: &Told, is_read_back: bool) -> Vec<String> {
-    if !is_read_back {
-        return scene.findings(case, told);
-    }
-    let texts = [("stdout", &told.stdout), ("stderr", &told.stderr)];
-    scene.findings_in(case, &texts.map(|(at, text)| (at.to_owned(), text.clone())))
+/// What was told that must not be: on stdout and stderr, and in files of `folder` unless the value is
+/// what a program reads back there: a filter, or the folder itself. Those who are refused show no token,
+/// so none is looked for by its value.
+fn findings(case: &str, told: &Told, folder: &Path, is_read_back: bool) -> Vec<String> {
+    let files = if is_read_back { Vec::new() } else { scene::files(folder) };
+    scene::findings(case, &[told.texts(), files].concat())
 }
 
 #[tokio::test]
 async fn a_credential_typed_into_any_setting_is_not_repeated() {
+    let scene = Scene::new(planted::options()).await;
     let mut cases = Vec::new();
     for (n, setting) in SETTINGS.into_iter().enumerate() {
         for (at, (what, value)) in typed().into_iter().enumerate() {
-            cases.push(set(setting, what, value, FORMATS[(n + at) % FORMATS.len()]));
+            cases.push(set(&scene, setting, what, value, FORMATS[(n + at) % FORMATS.len()]));
         }
     }
     assert_none(&all(cases).await);
 }
 
-async fn set(setting: &str, what: &str, value: String, format: &str) -> Vec<String> {
+async fn set(scene: &Scene, setting: &str, what: &str, value: String, format: &str) -> Vec<String> {
     let case = format!("{setting}={{{what}}}, {format}");
-    let scene = Scene::new(planted::options()).await;
+    let folder = tempfile::tempdir().unwrap();
     let mut command = scene.command(SignIn::ManagedIdentity, &["export", "--json"]);
+    command.current_dir(folder.path());
     command.env("EASM_KINDS", "host").env("EASM_LOG_FORMAT", format).env(setting, value);
     let told = watched(command, || true).await;
     let is_read_back = ["EASM_FILTER", "EASM_STORE_URL"].contains(&setting);
-    let mut found = findings(&scene, &case, &told, is_read_back);
+    let mut found = findings(&case, &told, folder.path(), is_read_back);
     if STRICT.contains(&setting) {
         let said = told.stderr_text();
         let is_told = said.contains(setting) && said.contains("[REDACTED]");
@@ -167,25 +168,33 @@ const LINES: [&[&str]; 34] = [
 
 #[tokio::test]
 async fn a_credential_typed_anywhere_on_the_command_line_is_not_repeated() {
+    let scene = Scene::new(planted::options()).await;
     let mut cases = Vec::new();
     for (n, words) in LINES.into_iter().enumerate() {
         for (at, (what, value)) in typed().into_iter().enumerate() {
-            cases.push(line(words, what, value, FORMATS[(n + at) % FORMATS.len()]));
+            cases.push(line(&scene, words, what, value, FORMATS[(n + at) % FORMATS.len()]));
         }
     }
     assert_none(&all(cases).await);
 }
 
-async fn line(words: &[&str], what: &str, value: String, format: &str) -> Vec<String> {
+async fn line(
+    scene: &Scene,
+    words: &[&str],
+    what: &str,
+    value: String,
+    format: &str,
+) -> Vec<String> {
     let case = format!("{}: {what}, {format}", words.join(" "));
-    let scene = Scene::new(planted::options()).await;
+    let folder = tempfile::tempdir().unwrap();
     let words: Vec<String> = words.iter().map(|word| word.replace("{}", &value)).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut command = scene.command(SignIn::ManagedIdentity, &words);
+    command.current_dir(folder.path());
     command.env("EASM_KINDS", "host").env("EASM_LOG_FORMAT", format);
     let told = watched(command, || true).await;
     let is_read_back = words.contains(&"--filter") || words.contains(&"--store");
-    let mut found = findings(&scene, &case, &told, is_read_back);
+    let mut found = findings(&case, &told, folder.path(), is_read_back);
     if told.code == 0 && !is_read_back {
         found.push(format!("{case}: exit code 0"));
     }
@@ -240,26 +249,28 @@ fn json_files() -> Vec<String> {
 
 #[tokio::test]
 async fn a_settings_file_that_is_wrong_is_refused_without_the_credentials_in_it() {
+    let scene = &Scene::new(planted::options()).await;
     let of = |name: &'static str| move |(n, text): (usize, String)| (name, n, text);
     let env = env_files().into_iter().enumerate().map(of(".env"));
     let files = env.chain(json_files().into_iter().enumerate().map(of("local.settings.json")));
     let cases = files.flat_map(|(name, n, text)| {
         let formats = FORMATS.into_iter();
-        formats.map(move |format| file(name, n, text.clone(), format))
+        formats.map(move |format| file(scene, name, n, text.clone(), format))
     });
     assert_none(&all(cases).await);
 }
 
-async fn file(name: &str, n: usize, text: String, format: &str) -> Vec<String> {
+async fn file(scene: &Scene, name: &str, n: usize, text: String, format: &str) -> Vec<String> {
     let case = format!("{name} {n}, {format}");
-    let scene = Scene::new(planted::options()).await;
-    fs::write(scene.world.folder.path().join(name), &text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(name), &text).unwrap();
     let mut found = Vec::new();
     for args in [&["export", "--json"][..], &["runs", "list"]] {
         let mut command = scene.command(SignIn::ClientSecret, args);
+        command.current_dir(folder.path());
         command.env_remove("EASM_CLIENT_SECRET").env("EASM_LOG_FORMAT", format);
         let told = watched(command, || true).await;
-        found.extend(scene.findings(&format!("{case}, {}", args[0]), &told));
+        found.extend(findings(&format!("{case}, {}", args[0]), &told, folder.path(), false));
         if told.code == 0 && args[0] == "export" {
             found.push(format!("{case}: exit code 0"));
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::planted::{self, CLIENT_SECRET};
-use super::scene::{EXPORT, FORMATS, Scene, Told, all, assert_none, ended, unpacked, watched};
+use super::scene::{EXPORT, FORMATS, Scene, all, assert_none, ended, findings, unpacked, watched};
 use crate::azurite::{ACCOUNT, Azurite};
 use crate::contract::store::blobs;
 use crate::proxy::{Proxy, ProxyFault, ProxyOptions, ScriptedFault};
@@ -208,10 +208,9 @@ async fn is_broken(
         let mut command: Command = scene.command(SignIn::ManagedIdentity, args);
         command.env("EASM_STORE_URL", &store).env("EASM_LOG_FORMAT", format);
         // A run that is taken up may wait for better times.
-        let Told { stdout, stderr, .. } = watched(command, || true).await;
+        let told = watched(command, || true).await;
         let case = format!("{path}: {:.60}: {}", text, args.join(" "));
-        let texts = [("stdout".to_owned(), stdout), ("stderr".to_owned(), stderr)];
-        found.extend(scene.findings_in(&case, &texts));
+        found.extend(findings(&case, &told.texts()));
     }
     found
 }
