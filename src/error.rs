@@ -5,12 +5,14 @@
 //! new kind cannot be forgotten.
 //!
 //! An [`Error`] prints as one line: `operation: what happened (where); what to do next`. It never
-//! holds a secret: causes are turned to text where they arise, by code that knows what they may
-//! quote.
+//! prints a secret: causes are turned to text where they arise, by code that knows what they may
+//! quote, and what is left passes the redactor.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+
+use crate::secret::redact;
 
 /// `Result` with the project's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -303,8 +305,9 @@ impl fmt::Display for Error {
         if let Some(advice) = &self.advice {
             text += &format!("; {advice}");
         }
-        // One failure is one line, whatever a service put into its message.
-        f.write_str(&one_line(&text))
+        // One failure is one line, whatever a service put into its message. Secrets go first: one that is
+        // broken by a line break, or cut off, could not be told any more.
+        f.write_str(&one_line(&redact(&text)))
     }
 }
 
@@ -333,6 +336,7 @@ pub const LINE_CHARS_MAX: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     #[test]
     fn an_error_prints_as_one_line_that_says_what_to_do() {
@@ -345,6 +349,23 @@ mod tests {
         );
         let err = Error::new(Kind::BadRequest, "count assets").because("line one\r\n\tline two");
         assert_eq!(err.to_string(), "count assets: line one line two");
+    }
+
+    #[test]
+    fn a_secret_goes_before_lines_are_joined_and_cut() {
+        let secret = Secret::new("kAn8Q~of-an-error".to_owned());
+        let (front, back) = secret.expose().split_at(9);
+        let said =
+            |reason: String| Error::new(Kind::BadRequest, "test").because(reason).to_string();
+        assert_eq!(said(format!("no {front}\n    {back} here")), "test: no [REDACTED] here");
+        let short = Secret::new("hunter2-Zq9x".to_owned());
+        let filler = "é ".repeat((LINE_CHARS_MAX - "test: ".len()) / 2 - 5);
+        let text = said(format!("{filler}{}", short.expose()));
+        assert!(!text.contains("hunter2"), "cut within a short secret: {text}");
+        let info = "https://operator:sup3rs3cretpassw0rd";
+        let filler = "é".repeat(LINE_CHARS_MAX - 30);
+        let text = said(format!("{filler} {info}@a.example"));
+        assert!(!text.contains("sup3r"), "cut within a shape: {text}");
     }
 
     #[test]

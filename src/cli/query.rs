@@ -62,6 +62,9 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
     };
     let read = query::read(target.source(), &query, args.mark, &bounds, &mut add);
     let Answered { next, total } = unless_interrupted(read).await?;
+    if next.as_deref().is_some_and(|next| holds_credential(next.as_bytes())) {
+        return Err(Error::leak("print the cursor"));
+    }
     if args.json {
         output.end(next.as_deref(), total)?;
     } else if let Some(next) = next {
@@ -94,9 +97,6 @@ impl<W: Write> Output<W> {
     }
 
     fn end(&mut self, next: Option<&str>, total: Option<u64>) -> Result<()> {
-        if next.is_some_and(|next| holds_credential(next.as_bytes())) {
-            return Err(Error::leak("print the cursor"));
-        }
         let start = if self.n_assets == 0 { "{\"value\": [" } else { "" };
         let next = serde_json::Value::from(next);
         let total = serde_json::Value::from(total);

@@ -165,7 +165,18 @@ impl HttpRequest {
     /// What the caller proves with who they are, as far as its name tells: keys, tokens, cookies.
     pub(super) fn keys_of_caller(&self) -> CallerKeys {
         /// What is in the name of a header or parameter that holds one.
-        const NAMES: [&str; 7] = ["key", "token", "secret", "auth", "cookie", "assertion", "sig"];
+        const NAMES: [&str; 10] = [
+            "key",
+            "token",
+            "secret",
+            "auth",
+            "cookie",
+            "assertion",
+            "sig",
+            "pass",
+            "pwd",
+            "verifier",
+        ];
         let is_one = |name: &str| {
             let name = name.to_ascii_lowercase();
             let is_like = NAMES.iter().any(|one| name.contains(one));

@@ -29,7 +29,7 @@ use url::Url;
 use crate::buffer::Buffer;
 use crate::clock::{Budget, Clock};
 use crate::error::{Error, Kind, Result};
-use crate::secret::Secret;
+use crate::secret::{Secret, redact};
 use egress::{ANSWER_SECONDS_MAX, Egress, from_reqwest};
 use retry::{RetryPolicy, Tries};
 
@@ -247,7 +247,8 @@ impl ServiceError {
     fn read(body: &[u8]) -> Option<Self> {
         /// Longest text taken over from a service: a sentence or two.
         const TEXT_CHARS_MAX: usize = 300;
-        let cut = |text: &str| text.chars().take(TEXT_CHARS_MAX).collect::<String>();
+        // What is a secret cannot be told any more once it is cut.
+        let cut = |text: &str| redact(text).chars().take(TEXT_CHARS_MAX).collect::<String>();
         let body: serde_json::Value = serde_json::from_slice(body).ok()?;
         let error = body.get("error")?;
         let message = cut(error.get("message")?.as_str()?);
@@ -310,6 +311,19 @@ mod tests {
         let egress = Egress::to(url, NamedBy::Setting, Bodies::Unpacked).expect("a way");
         let bearer = Arc::new(Fixed(own.clone()));
         Http::new(egress, bearer, RetryPolicy::default(), Arc::new(SystemClock), 1)
+    }
+
+    #[test]
+    fn what_a_service_says_is_cut_behind_its_secrets_and_not_within() {
+        let secret = Secret::new("n3t-Zq9-x-y".to_owned());
+        for n_before in 280..300 {
+            let message = format!("{}{}", "é".repeat(n_before), secret.expose());
+            let body = serde_json::json!({"error": {"code": message, "message": message}});
+            let said = ServiceError::read(body.to_string().as_bytes()).expect("its form");
+            for text in [said.message, said.code.expect("a code")] {
+                assert!(!text.contains("n3t"), "{n_before}: {text}");
+            }
+        }
     }
 
     #[tokio::test]

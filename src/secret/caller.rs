@@ -33,6 +33,11 @@ pub async fn with_keys_of_caller<T>(keys: CallerKeys, work: impl Future<Output =
     KEYS.scope(keys.0, work).await
 }
 
+/// What `work` gives, as if there was no caller.
+pub(super) fn without_keys<T>(work: impl FnOnce() -> T) -> T {
+    KEYS.sync_scope(Arc::default(), work)
+}
+
 /// Adds the ranges of `text` that hold a key of the caller to `hidden`.
 pub(super) fn find(text: &[u8], hidden: &mut Vec<Range<usize>>) {
     // Where no request is answered there is no caller.

@@ -8,8 +8,9 @@
 //!
 //! # Invariants
 //! - A [`Secret`] is registered before anybody can use it, so nothing that is said later can hold it.
-//! - Everything that is said passes [`redact`] once, where it leaves: in `telemetry` (log lines,
-//!   errors, panics) or as a [`Said`] (answers, state documents).
+//! - Everything that is said passes [`redact`] where it leaves: in `telemetry` (log lines, errors,
+//!   panics) or as a [`Said`] (answers, state documents). Before that it passes where it is cut or its
+//!   lines are joined, since what is left of a secret then could not be told. Twice is the same as once.
 //! - What the inventory holds is not said by us, and is never altered (contract, section 5).
 //!
 //! Start reading at [`redact`].
@@ -64,8 +65,8 @@ pub const RUN_BYTES: usize = 16;
 pub const VALUE_BYTES_MIN: usize = 8;
 
 /// How often text is decoded again. The deepest that was ever seen is a form in a JSON text in a JSON
-/// string in a JSON string; one more.
-const DEPTH_MAX: usize = 5;
+/// string in a JSON string; one more, and one for line breaks.
+const DEPTH_MAX: usize = 6;
 
 /// How much is decoded for a text, all views together, in bytes: so many times its own length, and so
 /// many for the shortest. A log line with each sort of escape in it takes a tenth of that.
@@ -85,13 +86,20 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     redact_with(&registry::live(), text)
 }
 
+/// `text` of a stored document, redacted like all others but for keys of the caller: it is the same for
+/// all callers.
+fn redact_stored(text: &str) -> Cow<'_, str> {
+    caller::without_keys(|| redact(text))
+}
+
 fn redact_with<'a>(known: &Live, text: &'a str) -> Cow<'a, str> {
     let look = |text: &[u8], hidden: &mut Vec<Range<usize>>| {
         known.find(text, Which::All, hidden);
         caller::find(text, hidden);
         shapes::find(text, hidden);
     };
-    let hidden = Search::new(&look, text.len()).all(text.as_bytes());
+    // Nothing that we say is too deep to be looked at. What was not looked at is not said either.
+    let hidden = Search::new(&look, TooDeep::Hidden, text.len()).all(text.as_bytes());
     if hidden.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -109,20 +117,31 @@ fn is_credential_in(known: &Live, bytes: &[u8]) -> bool {
     let look = |text: &[u8], hidden: &mut Vec<Range<usize>>| {
         known.find(text, Which::Obtained, hidden);
     };
-    !Search::new(&look, bytes.len()).all(bytes).is_empty()
+    // A filter may be escaped without end and still be one.
+    !Search::new(&look, TooDeep::Passed, bytes.len()).all(bytes).is_empty()
+}
+
+/// What becomes of what would take too long to be decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TooDeep {
+    /// It is hidden as a whole.
+    Hidden,
+    /// It counts as it stands.
+    Passed,
 }
 
 /// Looks through a text and through all that it can be decoded to.
 struct Search<'a, F> {
     /// Adds the ranges of a text that hold a secret.
     look: &'a F,
+    too_deep: TooDeep,
     /// How many bytes may still be decoded.
     work_left: usize,
 }
 
 impl<'a, F: Fn(&[u8], &mut Vec<Range<usize>>)> Search<'a, F> {
-    fn new(look: &'a F, text_bytes: usize) -> Self {
-        Self { look, work_left: WORK_BYTES_MIN + WORK_PER_BYTE * text_bytes }
+    fn new(look: &'a F, too_deep: TooDeep, text_bytes: usize) -> Self {
+        Self { look, too_deep, work_left: WORK_BYTES_MIN + WORK_PER_BYTE * text_bytes }
     }
 
     /// The ranges of `text` that hold a secret, in order.
@@ -170,8 +189,8 @@ impl<'a, F: Fn(&[u8], &mut Vec<Range<usize>>)> Search<'a, F> {
         seen: &mut Vec<u64>,
     ) -> Vec<Range<usize>> {
         let Some(left) = self.work_left.checked_sub(view.text().len() + WORK_PER_VIEW) else {
-            // Nothing that we say is so deep. What was not looked at is not said either.
-            return std::iter::once(0..text.len()).collect();
+            let all = (self.too_deep == TooDeep::Hidden).then_some(0..text.len());
+            return all.into_iter().collect();
         };
         self.work_left = left;
         let is_new = |range: &Range<usize>| !view.is_verbatim(range);

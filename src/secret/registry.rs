@@ -10,8 +10,8 @@ use super::live::{Live, Which};
 /// How many secrets the registry remembers. Tokens are replaced about hourly, per audience.
 pub const SECRETS_MAX: usize = 256;
 
-/// How many values of the environment are remembered at most.
-const INHERITED_MAX: usize = 256;
+/// How many values of the environment are remembered at most: no environment has as many.
+const INHERITED_MAX: usize = 8192;
 
 /// How many bytes all secrets may have together, and all values of the environment: as many as Linux
 /// gives to an environment at most. To look for them takes eight times as much memory at most; 256 tokens
@@ -57,14 +57,15 @@ pub(super) fn live() -> Arc<Live> {
     if let Some(live) = &registry.live {
         return Arc::clone(live);
     }
+    // Others may look meanwhile, and wait only to enter one more.
+    let live = Arc::new(Live::new(registry.values()));
+    let n_entered = registry.n_entered;
     drop(registry);
     let mut registry = REGISTRY.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let live = match registry.live.take() {
-        // Another was faster.
-        Some(live) => live,
-        None => Arc::new(Live::new(registry.values())),
-    };
-    registry.live = Some(Arc::clone(&live));
+    // Another value may have come meanwhile; then it is made anew for the next line.
+    if registry.n_entered == n_entered {
+        registry.live = Some(Arc::clone(&live));
+    }
     live
 }
 
@@ -74,13 +75,15 @@ type Values = VecDeque<Arc<SecretString>>;
 struct Registry {
     obtained: Values,
     inherited: Values,
+    /// How many values were entered so far.
+    n_entered: u64,
     /// What all of them are looked for with, made when it is first needed after one was entered.
     live: Option<Arc<Live>>,
 }
 
 impl Registry {
     const fn new() -> Self {
-        Self { obtained: VecDeque::new(), inherited: VecDeque::new(), live: None }
+        Self { obtained: VecDeque::new(), inherited: VecDeque::new(), n_entered: 0, live: None }
     }
 
     fn values(&self) -> impl Iterator<Item = (&str, Which)> {
@@ -104,6 +107,7 @@ fn enter(value: SecretString, origin: Which) -> Arc<SecretString> {
     make_room(values, max, value.expose_secret().len());
     let value = Arc::new(value);
     values.push_back(Arc::clone(&value));
+    registry.n_entered += 1;
     registry.live = None;
     value
 }

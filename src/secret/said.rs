@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::redact;
+use super::{redact, redact_stored};
 
 /// Words for people that leave the process in an answer or a state document: redacted when they are
 /// made, and when they are read from a document that somebody else wrote.
@@ -30,7 +30,8 @@ impl Said {
 
 impl<'de> Deserialize<'de> for Said {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::new)
+        // Without what this request's caller sent: the words may be written back, for all others.
+        String::deserialize(deserializer).map(|words| Self(redact_stored(&words).into_owned()))
     }
 }
 

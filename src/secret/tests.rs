@@ -40,7 +40,7 @@ const NOTHING: [Range<usize>; 0] = [];
 fn hidden(values: &[&str], text: &str) -> Vec<Range<usize>> {
     let known = Live::new(values.iter().map(|value| (*value, Which::Obtained)));
     let look = |text: &[u8], hidden: &mut Vec<Range<usize>>| known.find(text, Which::All, hidden);
-    Search::new(&look, text.len()).all(text.as_bytes())
+    Search::new(&look, TooDeep::Hidden, text.len()).all(text.as_bytes())
 }
 
 /// Fails unless the secret `middle` of the text is hidden, and nothing around it.
@@ -221,7 +221,7 @@ fn what_would_be_decoded_without_end_is_hidden_whole() {
     assert_eq!(hidden(&["some-other-value"], &text), NOTHING);
     // The limit itself.
     let look = |_: &[u8], _: &mut Vec<Range<usize>>| {};
-    let search = Search { look: &look, work_left: 10 };
+    let search = Search { look: &look, too_deep: TooDeep::Hidden, work_left: 10 };
     assert_eq!(search.all(b"a text with %41 in it"), [0..21]);
 }
 
@@ -231,6 +231,33 @@ fn the_same_secret_in_two_places_is_hidden_in_both() {
     let text = format!("{spelled} and {spelled}");
     let found = hidden(&["a \"secret\" that is escaped"], &text);
     assert_eq!(found, [0..spelled.len(), spelled.len() + 5..text.len()]);
+}
+
+#[test]
+fn a_shape_at_the_beginning_of_a_line_is_seen_however_the_line_break_is_spelled() {
+    let key = "Q2FuYXJ5dmRNMDJ4Tk9jcUZsMXdQTG1FdGxDRFhKMU9VekZUNTB1U1JaNklGc3VGcTJVVkVyQ3o0STZ0cQ";
+    let key = format!("{}{}==", key, &"kYzAA"[..86 - key.len()]);
+    let jwe = "eyJhbGciOiJSU0EtT0FFUCJ9.Zm9v.YmFy.YmF6.cXV4";
+    for secret in ["Bearer 9f8a7s6d5f4g3h2j1k0l", "sig=Zm9vYmFyYmF6cXV4MTIz", &key, jwe] {
+        let text = format!("the first line\n{secret}");
+        let json = serde_json::json!({ "message": text }).to_string();
+        let url: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        for text in [text, json, format!("mark=abc&next={url}")] {
+            let clean = redact(&text);
+            let value = secret.split([' ', '=']).find(|part| part.len() > 8).unwrap();
+            assert!(clean.contains(REDACTED) && !clean.contains(value), "{clean} of {text}");
+            assert!(clean.contains("line"), "{clean} of {text}");
+        }
+    }
+    assert_eq!(redact("id-eyJhbGciOiJub25lIn0.eyJvIjoxfQ.x"), "id-[REDACTED]");
+}
+
+#[test]
+fn what_is_escaped_without_end_is_no_credential() {
+    let part = "a+b%2B\\d";
+    let filter = Value::from(part.repeat(4000)).to_string();
+    let document = serde_json::json!({ "request": { "filter": filter } }).to_string();
+    assert!(!holds_credential(document.as_bytes()));
 }
 
 #[test]

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr2};
 
 use super::escapes::{self, Escape, Lines};
 
@@ -105,11 +105,10 @@ impl View {
     }
 }
 
-/// What is decoded in one view. All of them leave out line breaks, and the indentation behind, too:
-/// those of the text and those that are decoded.
+/// What is decoded in one view.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Decoder {
-    /// Nothing else.
+    /// Line breaks, and the indentation behind them, are left out.
     Lines,
     /// `\"`, `\u002b`: JSON, and strings as Rust prints them.
     Backslash,
@@ -122,7 +121,7 @@ enum Decoder {
 /// `text` without line breaks, and without the escape sequences of each sort that there is in it.
 pub(super) fn unescaped(text: &[u8]) -> impl Iterator<Item = View> {
     use Decoder::{Backslash, Form, Lines, Percent};
-    // Lines last: the others do its work too, and are looked through deeper when they come first.
+    // Lines last: the others are looked through deeper when they come first.
     [Backslash, Percent, Form, Lines].into_iter().filter_map(move |decoder| decoder.decode(text))
 }
 
@@ -147,16 +146,15 @@ impl Decoder {
             let (at, rest) = (decoded.len(), &text[from..]);
             if let Some(escape) = self.escape(rest) {
                 is_changed = true;
-                if lines.keeps(escape.bytes()[0]) {
-                    decoded.extend_from_slice(escape.bytes());
-                    stretches.push(Stretch { at, from, escape_bytes: escape.len });
-                }
+                decoded.extend_from_slice(escape.bytes());
+                stretches.push(Stretch { at, from, escape_bytes: escape.len });
                 from += escape.len;
                 continue;
             }
-            // Up to where there may be the next escape sequence or line break.
+            // Up to where there may be the next one.
             let n = 1 + self.next(&rest[1..]).unwrap_or(rest.len() - 1);
-            let left_out = rest[..n].iter().take_while(|byte| !lines.keeps(**byte)).count();
+            let is_left_out = |byte: &&u8| self == Self::Lines && !lines.keeps(**byte);
+            let left_out = rest[..n].iter().take_while(is_left_out).count();
             if left_out < n {
                 decoded.extend_from_slice(&rest[left_out..n]);
                 stretches.push(Stretch { at, from: from + left_out, escape_bytes: 0 });
@@ -167,13 +165,13 @@ impl Decoder {
         (is_changed && !decoded.is_empty()).then_some(View { text: decoded, source })
     }
 
-    /// Where there may be an escape sequence or a line break in `text`.
+    /// Where in `text` there may be something to decode.
     fn next(self, text: &[u8]) -> Option<usize> {
         match self {
             Self::Lines => memchr2(b'\r', b'\n', text),
-            Self::Backslash => memchr3(b'\\', b'\r', b'\n', text),
-            Self::Percent => memchr3(b'%', b'\r', b'\n', text),
-            Self::Form => text.iter().position(|b| matches!(b, b'%' | b'+' | b'\r' | b'\n')),
+            Self::Backslash => memchr(b'\\', text),
+            Self::Percent => memchr(b'%', text),
+            Self::Form => memchr2(b'%', b'+', text),
         }
     }
 

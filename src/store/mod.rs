@@ -203,15 +203,15 @@ fn to_json<T: Serialize>(path: &str, document: &T) -> Result<Bytes> {
             .with("path", path)
     })?;
     json.push(b'\n');
-    if holds_credential(&json) {
-        return Err(Error::leak("write a state document").with("path", path));
-    }
     // What is written must be read again.
     if json.len() as u64 > DOCUMENT_BYTES_MAX {
         return Err(Error::new(Kind::Store, "write a state document")
             .because(format!("it is larger than {} MiB", DOCUMENT_BYTES_MAX >> 20))
             .with("path", path)
             .advise("set a larger EASM_PART_BYTES_MAX, so that there are fewer files"));
+    }
+    if holds_credential(&json) {
+        return Err(Error::leak("write a state document").with("path", path));
     }
     Ok(json.into())
 }

@@ -168,7 +168,8 @@ pub fn install(filter: &str, format: LogFormat, terminal: &Terminal) -> Result<(
         }
         LogFormat::Text => subscriber
             .with_target(false)
-            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            // Colours would stand between a name and its value, and a secret behind them is not found.
+            .with_ansi(false)
             .with_writer(terminal.clone())
             .try_init(),
     };

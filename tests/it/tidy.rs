@@ -11,8 +11,8 @@ use easm_export::error::Kind;
 /// learns where bytes go, `store` not what is in them, and nothing in the product knows `sim` but
 /// the commands that start it.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("error", &[]),
     ("secret", &[]),
+    ("error", &["secret"]),
     ("clock", &[]),
     ("schedule", &["clock", "error"]),
     ("buffer", &[]),

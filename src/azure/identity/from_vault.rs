@@ -16,7 +16,7 @@ use azure_identity::{ClientSecretCredential, ClientSecretCredentialOptions};
 use tracing::{debug, info};
 
 use super::refusal::{Asked, refuses_secret};
-use crate::azure::keyvault::{Held, VaultSecret};
+use crate::azure::keyvault::{Held, READING, VaultSecret};
 use crate::error::{Error, Kind};
 use crate::net::egress::into_azure;
 
@@ -51,8 +51,10 @@ impl FromVault {
     fn refused(&self, refusal: &azure_core::Error, held: &Held) -> Error {
         let err = self.secret.concern(self.asked.error(refusal));
         match self.secret.is_young(held) {
+            // Asked again at once it would say the same, and read the vault each time.
             true => err
                 .as_kind(Kind::Unavailable { retry_after: None })
+                .during(READING)
                 .because(
                     "Entra refuses the client secret, which was put into Key Vault a few minutes ago",
                 )
@@ -268,6 +270,7 @@ mod tests {
         let err = world.tokens().token().await.err().expect("refused");
         assert_eq!(err.kind(), Kind::Unavailable { retry_after: None });
         let text = err.to_string();
+        assert_eq!((world.shelf.n_read(), world.asked().len()), (2, 1), "nobody insists");
         assert!(text.contains("put into Key Vault a few minutes ago"), "{text}");
         assert!(text.contains("vault=v.vault.azure.net, name=n-1"), "{text}");
         world.takes(&["value-1"]);
@@ -285,7 +288,7 @@ mod tests {
         let world = World::new("value-1", &["value-1"]);
         world.shelf.fail();
         let err = world.tokens().token().await.err().expect("no secret");
-        assert_eq!(err.operation(), crate::azure::keyvault::READING);
+        assert_eq!(err.operation(), READING);
         assert_eq!(world.shelf.n_read(), 1);
         assert!(world.asked().is_empty());
     }

@@ -33,7 +33,8 @@ pub(super) fn json_web_token(
     hit: Range<usize>,
     hidden: &mut Vec<Range<usize>>,
 ) -> usize {
-    let is_inside = text.byte_before(hit.start).is_some_and(is_base64url);
+    // A word may be tied to it: `id-eyJ...`.
+    let is_inside = text.byte_before(hit.start).is_some_and(|byte| byte.is_ascii_alphanumeric());
     if is_inside || text.raw[hit.clone()] != *b"eyJ" {
         return hit.end;
     }
@@ -42,7 +43,8 @@ pub(super) fn json_web_token(
             hidden.push(hit.start..end);
             end
         }
-        None => hit.end,
+        // Nor is there one that begins further on in the same characters.
+        None => text.run(hit.end, usize::MAX, is_base64url),
     }
 }
 
