@@ -146,6 +146,7 @@ fn only_the_credentials_of_a_header_are_hidden() {
             "{\"set-cookie\":[\"a=●; Path=/\",\"b=●\"]}",
         ),
         ("cookie: a1b2c3d4", "cookie: ●"),
+        ("cookie=abc; d", "cookie=●; d"),
     ] {
         check(text, want);
     }
@@ -181,6 +182,10 @@ fn what_is_known_by_its_looks_is_hidden_alone() {
         (
             "-----BEGIN A KEY-----\nab c\n-----END A KEY----- d".to_owned(),
             "-----BEGIN A KEY-----\n●\n-----END A KEY----- d".to_owned(),
+        ),
+        (
+            "-----BEGIN A-----ab-----END A-----".to_owned(),
+            "-----BEGIN A-----●-----END A-----".to_owned(),
         ),
         ("-----BEGIN A KEY-----\nab c".to_owned(), "-----BEGIN A KEY-----\n●".to_owned()),
         ("-----BEGIN A-KEY-----\nab c".to_owned(), "-----BEGIN A-KEY-----\nab c".to_owned()),
