@@ -9,7 +9,7 @@ use super::redact;
 const RUN_CHARS: usize = 8;
 
 /// Each cell is tried with so many secrets.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 8;
 
 /// Words around a secret that have to stay.
 const FRONT: &str = "frontmost";
