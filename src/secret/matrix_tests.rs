@@ -1,7 +1,5 @@
 //! Secrets that nobody registered, in every shape and every spelling: one table.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
@@ -11,7 +9,7 @@ use super::redact;
 const RUN_CHARS: usize = 8;
 
 /// Each cell is tried with so many secrets.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 8;
 
 /// Words around a secret that have to stay.
 const FRONT: &str = "frontmost";
@@ -75,7 +73,7 @@ fn web_token(rng: &mut fastrand::Rng) -> String {
 }
 
 fn unsigned_web_token(rng: &mut fastrand::Rng) -> String {
-    web_token(rng).rsplit_once('.').unwrap().0.to_owned()
+    web_token(rng).rsplit_once('.').expect("three parts").0.to_owned()
 }
 
 fn encrypted_web_token(rng: &mut fastrand::Rng) -> String {
@@ -171,7 +169,7 @@ fn broken(shape: &Shape, secret: &str, line_break: &str) -> String {
 }
 
 fn json_escaped(shape: &Shape, secret: &str) -> String {
-    let text = serde_json::to_string(&plain(shape, secret)).unwrap();
+    let text = serde_json::json!(plain(shape, secret)).to_string();
     text[1..text.len() - 1].to_owned()
 }
 
@@ -180,7 +178,7 @@ fn unicode_escaped(shape: &Shape, secret: &str) -> String {
     for c in plain(shape, secret).chars() {
         match c.is_ascii_alphanumeric() || c == ' ' {
             true => escaped.push(c),
-            false => write!(escaped, "\\u{:04x}", u32::from(c)).unwrap(),
+            false => escaped += &format!("\\u{:04x}", u32::from(c)),
         }
     }
     escaped
@@ -197,7 +195,7 @@ fn percent_encoded(text: &str, stays: &str) -> String {
 fn percent_decoded(text: &str) -> String {
     let escaped = |text: &str| u8::from_str_radix(text.get(..2)?, 16).ok();
     let mut parts = text.split('%');
-    let mut decoded = parts.next().unwrap().as_bytes().to_vec();
+    let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         match escaped(part) {
             Some(byte) => decoded.extend([&[byte], &part.as_bytes()[2..]].concat()),
@@ -208,12 +206,16 @@ fn percent_decoded(text: &str) -> String {
 }
 
 fn json_unescaped(text: &str) -> String {
-    let mut text = text.to_owned();
-    while let Some((front, behind)) = text.split_once("\\u00") {
-        let byte = u8::from_str_radix(&behind[..2], 16).unwrap();
-        text = [front, &char::from(byte).to_string(), &behind[2..]].concat();
+    let escaped = |text: &str| u8::from_str_radix(text.get(..2)?, 16).ok().map(char::from);
+    let mut parts = text.split("\\u00");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match escaped(part) {
+            Some(c) => plain.extend([&c.to_string(), &part[2..]]),
+            None => plain.extend(["\\u00", part]),
+        }
     }
-    text.replace("\\n", "\n").replace("\\r", "\r").replace("\\\"", "\"").replace("\\\\", "\\")
+    plain.replace("\\n", "\n").replace("\\r", "\r").replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
 #[rustfmt::skip]
@@ -241,7 +243,7 @@ fn readings(text: &str) -> Vec<String> {
         let standard = run.replace('-', "+").replace('_', "/");
         for at in 0..standard.len().min(4) {
             let whole = at + (standard.len() - at) / 4 * 4;
-            let bytes = STANDARD_NO_PAD.decode(&standard[at..whole]).unwrap();
+            let bytes = STANDARD_NO_PAD.decode(&standard[at..whole]).unwrap_or_default();
             all.push(String::from_utf8_lossy(&bytes).into_owned());
         }
     }

@@ -29,13 +29,14 @@ fn root() -> &'static Path {
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries =
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// The literals of a Rust source without its tests, as they are printed.
 fn literals(source: &str) -> Vec<String> {
-    let code = source.split("#[cfg(test)]").next().unwrap();
+    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code = lines.collect::<Vec<_>>().join("\n").replace("'\"'", "");
     let mut rest = code.as_str();
@@ -48,7 +49,7 @@ fn literals(source: &str) -> Vec<String> {
         let is_escaped =
             |at: usize| behind[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
         let mut ends = behind.match_indices(&close).map(|(at, _)| at);
-        let end = ends.find(|at| is_raw || !is_escaped(*at)).unwrap();
+        let end = ends.find(|at| is_raw || !is_escaped(*at)).expect("a literal that ends");
         found.push(match is_raw {
             true => behind[..end].to_owned(),
             false => printed(&behind[..end]),
@@ -61,7 +62,7 @@ fn literals(source: &str) -> Vec<String> {
 /// A literal with its escapes and parameters as they may come out.
 fn printed(literal: &str) -> String {
     let mut parts = literal.split("\\\n");
-    let mut text = parts.next().unwrap().to_owned();
+    let mut text = parts.next().unwrap_or_default().to_owned();
     parts.for_each(|part| text.push_str(part.trim_start()));
     let text = text.replace("\\n", "\n").replace("\\\"", "\"").replace("\\\\", "\\");
     let mut printed = String::new();
@@ -95,11 +96,12 @@ fn nothing_that_we_say_is_taken_for_a_secret() {
     let mut n_texts = 0;
     let mut faults = Vec::new();
     for path in folders.chain(FILES.iter().map(|file| root().join(file))) {
-        let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        let name =
+            path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
         if NOT_SAID.iter().any(|part| name.starts_with(part)) || name.ends_with("tests.rs") {
             continue;
         }
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect("text");
         let texts = match name.ends_with(".rs") {
             true => literals(&text),
             false => text.lines().map(str::to_owned).chain([text.clone()]).collect(),

@@ -36,6 +36,9 @@ const SCHEMES: &[&[u8]] = &[
 /// How much of a scheme or of credentials is looked at.
 const LOOK_BYTES: usize = 64;
 
+/// Longest name of a storage account.
+const ACCOUNT_CHARS_MAX: usize = 24;
+
 /// How many cookies of a header are looked at. Browsers send 180 to a domain.
 const COOKIES_MAX: usize = 256;
 
@@ -50,9 +53,12 @@ const ATTRIBUTES: &[&[u8]] =
 pub(super) fn scheme(text: &Text, hit: Range<usize>, hidden: &mut Vec<Range<usize>>) -> usize {
     let is_word = !text.byte_before(hit.start).is_some_and(|byte| byte.is_ascii_alphanumeric());
     let word = hit.start..text.run(hit.end, LOOK_BYTES, |byte| byte.is_ascii_alphabetic());
-    let found = gap(text, word.end).filter(|_| is_word && SCHEMES.contains(&&text.small[word]));
-    match found {
-        Some(at) => credentials(text, at, false, hidden).unwrap_or(hit.end),
+    let scheme = &text.small[word.clone()];
+    match gap(text, word.end).filter(|_| is_word && SCHEMES.contains(&scheme)) {
+        Some(at) => {
+            let at = behind_account(text, scheme, at);
+            credentials(text, at, false, hidden).unwrap_or(hit.end)
+        }
         None => values::named(text, hit, hidden),
     }
 }
@@ -66,22 +72,20 @@ pub(super) fn authorization(
 ) -> Option<usize> {
     let word = start.at..bare_end(text, start.at, LOOK_BYTES);
     let first = &text.raw[word.clone()];
-    let is_scheme = SCHEMES.contains(&&text.small[word.clone()]);
+    let scheme = &text.small[word.clone()];
+    let is_scheme = SCHEMES.contains(&scheme);
     let reads = values::reads_as_words(first);
     if first.is_empty() || values::is_placeholder(first) || text.is_redacted(start.at) {
         return None;
     }
-    match gap(text, word.end) {
-        Some(at) if is_scheme || reads => match start.quote {
-            Some(_) => {
-                let second = &text.raw[at..bare_end(text, at, LOOK_BYTES)];
-                let is_said =
-                    text.is_redacted(at) || (!is_scheme && values::reads_as_words(second));
-                let rest = start.behind(behind_account(text, at));
-                (!is_said).then(|| values::hide(text, &rest, hidden))
-            }
-            None => credentials(text, at, is_scheme, hidden),
-        },
+    let rest = gap(text, word.end).map(|at| behind_account(text, scheme, at));
+    match (rest, start.quote) {
+        (Some(at), None) if is_scheme || reads => credentials(text, at, is_scheme, hidden),
+        (Some(at), Some(_)) if is_scheme || reads => {
+            let second = &text.raw[at..bare_end(text, at, LOOK_BYTES)];
+            let is_said = text.is_redacted(at) || (!is_scheme && values::reads_as_words(second));
+            (!is_said).then(|| values::hide(text, &start.behind(at), hidden))
+        }
         _ if is_scheme || (reads && start.may_be_prose) => None,
         _ => {
             let end = values::hide(text, start, hidden);
@@ -100,23 +104,25 @@ fn credentials(
     is_header: bool,
     hidden: &mut Vec<Range<usize>>,
 ) -> Option<usize> {
-    let at = behind_account(text, at);
     let end = bare_end(text, at, LOOK_BYTES);
     let word = &text.raw[at..end];
     let is_said = match is_header {
         true => values::reads_as_words(word) && values::is_in_sentence(text, end),
         false => word.len() < VALUE_BYTES_MIN || values::reads_as_words(values::without_stop(word)),
     };
-    if word.is_empty() || is_said || names::is_pair(text, at, false) || text.is_redacted(at) {
+    let name = &text.raw[at..names::end(text, at)];
+    let is_parameter = names::is_pair(text, at, false) && values::reads_as_words(name);
+    if word.is_empty() || is_said || is_parameter || text.is_redacted(at) {
         return None;
     }
     Some(values::hide(text, &Start::bare(at, names::Means::Secret), hidden))
 }
 
-/// Where a signature begins, if it is behind the name of an account: `SharedKey account:signature`.
-fn behind_account(text: &Text, at: usize) -> usize {
-    let end = text.run(at, LOOK_BYTES, |byte| byte.is_ascii_alphanumeric());
-    if end > at && text.byte(end) == Some(b':') { end + 1 } else { at }
+/// Where the signature begins of what `scheme` has at `at`: `SharedKey account:signature`.
+fn behind_account(text: &Text, scheme: &[u8], at: usize) -> usize {
+    let end = text.run(at, ACCOUNT_CHARS_MAX, |byte| byte.is_ascii_alphanumeric());
+    let has_account = scheme.starts_with(b"sharedkey") && text.byte(end) == Some(b':');
+    if has_account { end + 1 } else { at }
 }
 
 /// Where credentials begin, if a scheme ends at `at`: behind spaces, as `+` in a form, or in the next
@@ -140,11 +146,15 @@ pub(super) fn cookies(text: &Text, start: &Start, hidden: &mut Vec<Range<usize>>
         let is_named = text.byte(name.end) == Some(b'=');
         let value = if is_named { name.end + 1 } else { at };
         let look = &text.raw[value..bare_end(text, value, LOOK_BYTES)];
+        let word = values::without_stop(look);
         let small = &text.small[name];
         let is_shown = match is_named {
             true => ATTRIBUTES.contains(&small),
-            // A flag, or what is in a cookie's place.
-            false => (n > 0 || start.may_be_prose) && values::reads_as_words(look),
+            // A flag, or what is in a cookie's place, as in `cookies: 4`.
+            false => {
+                let is_number = look.iter().all(u8::is_ascii_digit);
+                (n > 0 || start.may_be_prose) && (is_number || values::reads_as_words(word))
+            }
         };
         let is_shown = look.is_empty() || is_shown || values::is_placeholder(look);
         at = match text.is_redacted(value) {

@@ -138,12 +138,16 @@ pub(super) fn start(text: &Text, at: usize, has_spaces: bool) -> usize {
 pub(super) fn is_pair(text: &Text, at: usize, has_spaces: bool) -> bool {
     let end =
         text.run(at, NAME_CHARS_MAX, |byte| is_name_byte(byte) || (has_spaces && byte == b' '));
-    // Base64 ends in `=` too.
-    let is_value = |byte: u8| !byte.is_ascii_whitespace() && !b"=)]},;&<".contains(&byte);
-    match text.byte(end) {
-        Some(b'=') => end > at && text.byte(end + 1).is_some_and(is_value),
-        byte => end > at && byte == Some(b':') && !has_spaces,
-    }
+    let next = text.byte(end + 1);
+    let is_separator = match text.byte(end) {
+        // Base64 ends in `=` too.
+        Some(b'=') => {
+            next.is_some_and(|byte| !byte.is_ascii_whitespace() && !b"=)]},;&<".contains(&byte))
+        }
+        Some(b':') => !has_spaces && next.is_some_and(|byte| byte.is_ascii_whitespace()),
+        _ => false,
+    };
+    end > at && is_separator
 }
 
 /// What `name` says; nothing if it is none of a secret.

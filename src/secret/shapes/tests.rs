@@ -71,7 +71,7 @@ fn only_the_secret_of_a_pair_is_hidden() {
         ("password: |\n  abcd1234efgh\n  ijkl5678\nnext: 1", "password: |\n  ●\nnext: 1"),
         ("token=abcd1234\nefgh5678 next", "token=● next"),
         ("token=abcd1234\nefgh5678=next", "token=●\nefgh5678=next"),
-        ("token=abcd1234\nContent-Length: 5", "token=●\nContent-Length: 5"),
+        ("token=abcd1234\nx-md5-size: 5", "token=●\nx-md5-size: 5"),
         ("token=abcd1234\n2026-11-28T00:50:26Z INFO", "token=●\n2026-11-28T00:50:26Z INFO"),
         ("Server=x;Password=p;w,1)x;Database=d", "Server=x;Password=●;Database=d"),
         ("Pwd=abc;User ID=sa", "Pwd=●;User ID=sa"),
@@ -128,6 +128,8 @@ fn only_the_credentials_of_a_header_are_hidden() {
         ("DPoP a1b2c3d4 Negotiate a1b2c3d4", "DPoP ● Negotiate ●"),
         ("SharedKeyLite contoso:a1b2c3d4= is", "SharedKeyLite contoso:● is"),
         ("{\"authorization\":\"SharedKey a:b=\"}", "{\"authorization\":\"SharedKey a:●\"}"),
+        ("Authorization: Bearer a1b2c3d4:e5 f", "Authorization: Bearer ● f"),
+        ("Authorization: Bearer a1b2c3d4=e5 f", "Authorization: Bearer ● f"),
         ("a=Bearer+a1b2c3d4&b=1", "a=Bearer+●&b=1"),
         ("sent Bearer\na1b2c3d4 now", "sent Bearer\n● now"),
         ("Cookie: a=[REDACTED]; b=2", "Cookie: a=[REDACTED]; b=●"),
@@ -146,6 +148,7 @@ fn only_the_credentials_of_a_header_are_hidden() {
             "{\"set-cookie\":[\"a=●; Path=/\",\"b=●\"]}",
         ),
         ("cookie: a1b2c3d4", "cookie: ●"),
+        ("cookie=abc; d", "cookie=●; d"),
     ] {
         check(text, want);
     }
@@ -154,6 +157,9 @@ fn only_the_credentials_of_a_header_are_hidden() {
 #[test]
 fn what_is_known_by_its_looks_is_hidden_alone() {
     let key = "A".repeat(86);
+    for last in ["A", "Q", "g", "w"] {
+        check(&format!("a {}{last}== b", &key[1..]), "a ● b");
+    }
     let client_secret = format!("a_~7Q~{}", "a1.~".repeat(8));
     let function_key = "a_-".repeat(14) + "bcAzFu12345w==";
     for (text, want) in [
@@ -181,6 +187,10 @@ fn what_is_known_by_its_looks_is_hidden_alone() {
         (
             "-----BEGIN A KEY-----\nab c\n-----END A KEY----- d".to_owned(),
             "-----BEGIN A KEY-----\n●\n-----END A KEY----- d".to_owned(),
+        ),
+        (
+            "-----BEGIN A-----ab-----END A-----".to_owned(),
+            "-----BEGIN A-----●-----END A-----".to_owned(),
         ),
         ("-----BEGIN A KEY-----\nab c".to_owned(), "-----BEGIN A KEY-----\n●".to_owned()),
         ("-----BEGIN A-KEY-----\nab c".to_owned(), "-----BEGIN A-KEY-----\nab c".to_owned()),
@@ -238,8 +248,9 @@ fn text_without_secrets_passes_unchanged() {
         "assertion `left == right` failed\n  left: 1\n right: 2",
         "key: value key=short123 \"key\": \"not random at all, 100 %\"",
         "-----BEGIN a sentence, and ----- more",
-        "Cookie: none was sent; authorization: denied",
-        "{\"authorization\": \"not sent\", \"proxy-authorization\": \"Bearer\"}",
+        "Cookie: none was sent; cookies: 4; authorization: denied",
+        "{\"authorization\": \"not sent\", \"proxy-authorization\": \"Bearer [REDACTED]\"}",
+        "{\"authorization\": \"Bearer\"}",
         "bearer a1b2, forbearer a1b2c3d4e5",
         "if n_token>a1b2c3d4 [\"token\", \"a1b2c3d4\"]",
         "the password:\nis missing; token=\nHost: a1b2c3d4",
@@ -351,7 +362,7 @@ const PIECES: &[&str] = &[
 
 #[test]
 fn whatever_is_put_together_ranges_are_in_the_text_and_in_order() {
-    for seed in 0..20_000 {
+    for seed in 0..5_000 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let n_pieces = rng.usize(..24);
         let text: String = (0..n_pieces).map(|_| PIECES[rng.usize(..PIECES.len())]).collect();
@@ -432,7 +443,7 @@ fn work_grows_with_the_text_whatever_is_in_it() {
         &deep,
     ] {
         for end in ["", "\"", "=", "=="] {
-            let text = part.repeat(LONG_BYTES / 64 / part.len()) + end;
+            let text = part.repeat(LONG_BYTES / 256 / part.len()) + end;
             let small = text.to_ascii_lowercase();
             let text = Text::new(text.as_bytes(), small.as_bytes());
             let n_calls = find_in(&text, &mut Vec::new());

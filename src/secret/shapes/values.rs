@@ -241,7 +241,7 @@ fn is_end(text: &Text, at: usize) -> bool {
 
 /// Whether a connection string's first pair is at `at`, or a URL.
 fn has_parts(text: &Text, at: usize) -> bool {
-    names::is_pair(text, at, true) || names::is_pair(text, at, false)
+    names::is_pair(text, at, true) || text.has(names::end(text, at), b"://")
 }
 
 /// Whether a query with a signature is at `at`: its names are short, `sv` and `sig` among them.
@@ -306,7 +306,7 @@ pub(super) fn goes_on(text: &Text, at: usize, quote: Option<Quote>) -> bool {
     let close = text.run(end, QUOTES_MAX, |byte| byte == b'\\');
     let is_closed =
         quote.is_some_and(|quote| text.byte(close) == Some(quote.mark) && is_end(text, close + 1));
-    let is_random = looks_random(word, VALUE_BYTES_MIN);
+    let is_random = looks_random(word, VALUE_BYTES_MIN) && !is_numeric(word);
     is_closed || (is_random && !names::is_pair(text, at, false))
 }
 
