@@ -305,7 +305,7 @@ mod tests {
         let value = "q8~Zt_4mB-w7Xc1nRf5Hj9Ld2Gs6Pa0YeUoKiTbVvWx3";
         for start in 0..=value.len() - RUN_BYTES {
             for before in 0..3 {
-                let run = value[start..start + RUN_BYTES].as_bytes();
+                let run = &value.as_bytes()[start..start + RUN_BYTES];
                 let encoded = STANDARD.encode([&[0xFF; 3][..before], run, &[0xFF; 3]].concat());
                 let found = find(&[(value, Which::All)], Which::All, &encoded);
                 let first = found.first().cloned().unwrap_or_default();
