@@ -294,8 +294,8 @@ async fn recorded(what: &str, lie: Lie, format: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_region_that_is_our_token_is_not_taken() {
-    type Lie = fn(&mut Value, &str);
-    let lies: [(&str, Lie); 3] = [
+    type Change = fn(&mut Value, &str);
+    let lies: [(&str, Change); 3] = [
         ("location", |answer, token| answer["location"] = json!(token)),
         ("endpoint", |answer, token| answer["properties"]["dataPlaneEndpoint"] = json!(token)),
         ("name", |answer, token| {
