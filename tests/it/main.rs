@@ -10,6 +10,7 @@ mod demo;
 mod engine;
 mod export;
 mod functions;
+mod fuzz;
 mod host;
 mod identity;
 mod kills;
