@@ -19,8 +19,8 @@ const BASE64_TEXT_MIN: usize = VALUE_BYTES_MIN + 1;
 const HEX_MIN: usize = 2 * HEX_TEXT_MIN;
 const BASE64_MIN: usize = BASE64_TEXT_MIN / 3 * 4;
 
-/// What `text` holds in base64 or hex digits and is text, one view for each; of the stretches of
-/// characters in it, those that are `new`.
+/// What `text` holds in base64 or hex digits and is text, one view for each, where what holds it
+/// `is_new`.
 pub(super) fn find(text: &[u8], is_new: impl Fn(&Range<usize>) -> bool) -> Vec<View> {
     let mut views = Vec::new();
     for run in runs(text, BASE64_MIN, sextets::is_character).filter(is_new) {
@@ -90,11 +90,10 @@ fn runs(
     })
 }
 
-/// At which of the first four of `characters` a group may begin, so that [`BASE64_MIN`] of them in a row
+/// At which of the first four of `characters` groups may begin, so that somewhere [`BASE64_MIN`] in a row
 /// are printable ASCII.
 fn printable(characters: &[u8]) -> impl Iterator<Item = usize> {
-    // Bit n: the last n + 1 characters can be the first of groups. As for the search of a pattern by
-    // shifting and masking.
+    // Bit n: the last n + 1 characters fit, with the first of them the first of a group.
     let mut fits: u16 = 0;
     let mut begins = [false; 4];
     for (at, c) in characters.iter().enumerate() {
@@ -106,7 +105,8 @@ fn printable(characters: &[u8]) -> impl Iterator<Item = usize> {
     (0..4).filter(move |first| begins[*first])
 }
 
-/// Bit n of a character's: it can be the one behind n others, so that the bytes are printable ASCII.
+/// Bit n of a character: where n are before it, from the beginning of a group on, its bits can be of
+/// printable ASCII.
 static FITS: [u16; 256] = fits();
 
 const fn fits() -> [u16; 256] {

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! # Invariants
-//! - Of 16 bytes in a row of a value a whole block is indexed, whichever they are: one of nine in a
-//!   row begins a block, and eight bytes follow it. In base64 the blocks are of 6 bytes (8
-//!   characters that begin a group), at one place in nine for each of the three alignments.
+//! - Of any 16 bytes in a row of a value a whole block is indexed: one of the first nine begins one.
+//!   A block of base64 is six bytes that begin a group of characters, and one of nine begins one for
+//!   each of the three alignments.
 //! - What is found is compared with the value itself. A chance hit of the index hides nothing.
 //! - Values are here once, and are overwritten when this is dropped. The index has places only.
 //!

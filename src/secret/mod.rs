@@ -6,6 +6,14 @@
 //! words a program reads back -> never altered; not written if holds_credential
 //! ```
 //!
+//! How words are redacted:
+//!
+//! ```text
+//! text -> live, caller, shapes: which ranges hold a secret
+//!      -> views, embedded: what it can be decoded to, and the same again for each, a few times
+//!      -> replace: [REDACTED] in place of all ranges
+//! ```
+//!
 //! # Invariants
 //! - A [`Secret`] is registered before anybody can use it, so nothing that is said later can hold it.
 //! - Everything that is said passes [`redact`] where it leaves: in `telemetry` (log lines, errors,
@@ -68,8 +76,12 @@ pub const VALUE_BYTES_MIN: usize = 8;
 /// string in a JSON string; one more, and one for line breaks.
 const DEPTH_MAX: usize = 6;
 
+/// How often a text is looked through in which something was found: a value in the midst of a shape may
+/// have kept that from being seen.
+const ROUNDS_MAX: usize = 4;
+
 /// How much is decoded for a text, all views together, in bytes: so many times its own length, and so
-/// many for the shortest. A log line with each sort of escape in it takes a tenth of that.
+/// many for the shortest. A log line with every sort of escape in it takes about eight times its length.
 const WORK_PER_BYTE: usize = 16;
 const WORK_BYTES_MIN: usize = 64 << 10;
 
@@ -79,9 +91,10 @@ const WORK_PER_VIEW: usize = 64;
 /// `text` with every secret in it replaced by [`REDACTED`]: values that are live, keys that the
 /// caller of this request sent, and whatever has the shape of a secret.
 ///
-/// All else stays as it is, and a JSON document stays one. Of a value of [`VALUE_BYTES_MIN`] to
-/// [`RUN_BYTES`] bytes the whole is looked for, wherever it stands: whoever gives a secret the value
-/// `password` finds that word replaced.
+/// All else stays as it is, and a JSON document stays one. A value of [`VALUE_BYTES_MIN`] to
+/// [`RUN_BYTES`] bytes is replaced wherever it stands: whoever gives a secret the value `password` or
+/// `00000000` finds these replaced everywhere. Of longer ones every run of [`RUN_BYTES`] is; of one that
+/// repeats eight bytes very often, these too.
 pub fn redact(text: &str) -> Cow<'_, str> {
     redact_with(&registry::live(), text)
 }
@@ -98,12 +111,21 @@ fn redact_with<'a>(known: &Live, text: &'a str) -> Cow<'a, str> {
         caller::find(text, hidden);
         shapes::find(text, hidden);
     };
-    // Nothing that we say is too deep to be looked at. What was not looked at is not said either.
-    let hidden = Search::new(&look, TooDeep::Hidden, text.len()).all(text.as_bytes());
-    if hidden.is_empty() {
-        return Cow::Borrowed(text);
+    let mut said = Cow::Borrowed(text);
+    for _ in 0..ROUNDS_MAX {
+        // Nothing that we say is too deep to be looked at. What was not looked at is not said either.
+        let hidden = Search::new(&look, TooDeep::Hidden, said.len()).all(said.as_bytes());
+        if hidden.is_empty() {
+            break;
+        }
+        let clean = replace::without(&said, &hidden);
+        // What was hidden before has the shape of a secret itself.
+        if clean == *said {
+            break;
+        }
+        said = Cow::Owned(clean);
     }
-    Cow::Owned(replace::without(text, &hidden))
+    said
 }
 
 /// Whether `bytes`, which a program reads back, hold a credential that this process obtained, in

@@ -13,7 +13,7 @@ mod payload;
 mod redactor;
 
 /// Inputs that are made for each target.
-const INPUTS: u64 = 3000;
+const INPUTS: u64 = 1000;
 
 /// How often an input is changed at most.
 const CHANGES_MAX: usize = 8;

@@ -42,7 +42,9 @@ const WAYS: [(&str, Way); 11] = [
     ("base64", |secret| panic!("authorization: Basic {}", base64::encode(format!("me:{secret}")))),
     ("JSON", |secret| panic!("{}", serde_json::json!({"value": {"value": secret}}))),
     ("lines", |secret| panic!("first\n{secret}\nlast\n")),
-    ("an unwrap", |secret| drop(secret.parse::<u64>().map_err(|_| secret.to_owned()).unwrap())),
+    ("an unwrap", |secret| {
+        assert_ne!(secret.parse::<u64>().map_err(|_| secret.to_owned()).unwrap(), 0);
+    }),
     ("an assertion", |secret| assert_eq!(secret, "another", "{secret} is not it")),
     ("a URL", |_| panic!("GET {}: refused", sas_url())),
     ("a header", |_| panic!("headers: {{\"authorization\": \"Bearer {STRANGE_TOKEN}\"}}")),
