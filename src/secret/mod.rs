@@ -83,7 +83,7 @@ const ROUNDS_MAX: usize = 4;
 /// How much is decoded for a text, all views together, in bytes: so many times its own length, and so
 /// many for the shortest. A log line with every sort of escape in it takes about eight times its length.
 const WORK_PER_BYTE: usize = 16;
-const WORK_BYTES_MIN: usize = 64 << 10;
+const WORK_BYTES_MIN: usize = 128 << 10;
 
 /// What one view costs whatever its length, in bytes.
 const WORK_PER_VIEW: usize = 64;
