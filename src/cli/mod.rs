@@ -406,6 +406,14 @@ mod tests {
     }
 
     #[test]
+    fn a_result_with_a_credential_of_ours_is_not_printed() {
+        let secret = crate::secret::Secret::new("canary-of-a-result-0123456789".to_owned());
+        let err = print_json(&serde_json::json!({ "path": secret.expose() })).expect_err("refused");
+        assert_eq!(err.kind(), Kind::Leak);
+        assert!(!err.to_string().contains("canary"), "{err}");
+    }
+
+    #[test]
     fn numbers_are_grouped() {
         let check = |number, want| assert_eq!(thousands(number), want);
         check(0, "0");

@@ -361,3 +361,19 @@ fn unreadable(reason: &str) -> Error {
         .because(reason)
         .advise("the host sends it again")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_message_with_a_credential_of_ours_does_not_go_on_the_queue() {
+        let secret = Secret::new("canary-of-a-message-0123456789".to_owned());
+        let good = "{\"v\":1,\"do\":\"plan\"}".to_owned();
+        assert_eq!(clean(vec![good.clone()]).expect("clean"), [good.as_str()]);
+        let bad = format!("{{\"target\":\"{}\"}}", secret.expose());
+        let err = clean(vec![good, bad]).expect_err("a credential");
+        assert_eq!(err.kind(), Kind::Leak);
+    }
+}
