@@ -90,8 +90,15 @@ async fn problems(app: &App) -> Vec<&'static str> {
         warn!("Not healthy: {problem}: {detail}");
         problems.push(problem);
     };
-    if let Err(err) = app.settings() {
-        found("settings", &err);
+    match app.settings() {
+        Ok(settings) => {
+            let wrong = settings.targets.iter().filter_map(|target| target.settings.as_ref().err());
+            let wrong: Vec<String> = wrong.map(ToString::to_string).collect();
+            if !wrong.is_empty() {
+                found("settings", &wrong.join("; "));
+            }
+        }
+        Err(err) => found("settings", &err),
     }
     // The host drops a timer without a schedule, or with one that it cannot read, with one line in its
     // log.
