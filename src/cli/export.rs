@@ -172,14 +172,16 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
     for books in &all {
         let target = chosen.settings.target(books.target());
         let exported = match target {
-            Ok(target) => one(&args, chosen, target, (books, &store), terminal).await,
+            Ok(target) => one(&args, chosen, target, (books, &store), terminal)
+                .await
+                .map_err(|err| if of_several { err.with("target", &target.name) } else { err }),
+            // It says itself whose they are.
             Err(err) => Err(err),
         };
         let (outcome, code) = match exported {
             Ok(done) => done,
             Err(err) if !of_several || err.kind() == Kind::Interrupted => return Err(err),
             Err(err) => {
-                let err = err.with("target", books.target());
                 terminal.say(&format!("easm-export: {err}"));
                 (Outcome::failed(books.target(), &err), err.kind().facts().exit_code)
             }

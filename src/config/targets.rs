@@ -256,7 +256,7 @@ impl Members {
     /// Keeps a client secret out of everything that is said, whether it is allowed here or not.
     fn keep_secret(&self) {
         let secrets = self.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case("clientSecret"));
-        secrets.filter_map(|(_, value)| value.as_str()).for_each(|value| secret::inherit(value));
+        secrets.filter_map(|(_, value)| value.as_str()).for_each(secret::inherit);
     }
 
     /// The name of the target, the `at`th of all.

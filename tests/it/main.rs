@@ -25,6 +25,7 @@ mod steps;
 mod store;
 mod store_requests;
 mod support;
+mod targets;
 mod tidy;
 mod vault;
 mod worlds;
