@@ -7,7 +7,7 @@ use url::Url;
 use crate::azure::arm::Arm;
 use crate::azure::easm::{Easm, Path};
 use crate::azure::identity::{ARM_SCOPE, EASM_SCOPE, Identity, STORAGE_SCOPE, Tokens};
-use crate::azure::keyvault::Vaults;
+use crate::azure::keyvault::{VaultSecret, Vaults};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{BlobAccess, BlobUrl, Env, OwnIdentity, Settings, StoreUrl, TargetSettings};
 use crate::error::{Error, Kind, Result};
@@ -16,7 +16,7 @@ use crate::export::{Job, Observer, Room, World};
 use crate::model::target::Workspace;
 use crate::net::egress::{Bodies, Egress, NamedBy};
 use crate::net::retry::RetryPolicy;
-use crate::net::{Http, Turns};
+use crate::net::{Bearer, Http, Turns};
 use crate::store::Store;
 use crate::store::blob::{Access, Blob};
 use crate::store::folder::FolderStore;
@@ -34,10 +34,94 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a process with these settings.
-    pub fn new(settings: &Settings) -> Self {
+    /// For a process that sends at most `concurrency` requests to data planes at once.
+    pub fn new(concurrency: usize) -> Self {
         let (vaults, room) = (Vaults::default(), Room::default());
-        Self { vaults, turns: Turns::new(settings.concurrency), room }
+        Self { vaults, turns: Turns::new(concurrency), room }
+    }
+}
+
+/// The services of one target, and the identity that signs in to them.
+pub struct Services<'a> {
+    settings: &'a Settings,
+    target: &'a TargetSettings,
+    shared: &'a Shared,
+    retry: RetryPolicy,
+    clock: Arc<dyn Clock>,
+    identity: Identity,
+    arm_tokens: Arc<Tokens>,
+}
+
+impl<'a> Services<'a> {
+    /// Those of `target`, where requests are tried as `retry` says. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if a setting does not fit.
+    pub fn new(
+        settings: &'a Settings,
+        target: &'a TargetSettings,
+        shared: &'a Shared,
+        env: &Env,
+        retry: RetryPolicy,
+    ) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let identity = Identity::of_target(&target.identities, &shared.vaults, env, &clock)?;
+        let (arm, for_tokens) = (&settings.arm_url, Arc::clone(&clock));
+        let arm_tokens = Arc::new(Tokens::new(identity.clone(), ARM_SCOPE, arm, for_tokens));
+        Ok(Self { settings, target, shared, retry, clock, identity, arm_tokens })
+    }
+
+    /// The client secret in Key Vault that the identity signs in with, if it does so.
+    pub fn client_secret(&self) -> Option<&VaultSecret> {
+        self.identity.in_vault()
+    }
+
+    /// Signs in, unless that was done before: to ARM, since that is known without asking anybody.
+    ///
+    /// # Errors
+    /// What whoever gives out tokens failed with.
+    pub async fn sign_in(&self) -> Result<()> {
+        self.arm_tokens.token().await.map(drop)
+    }
+
+    /// ARM.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if there is no way there.
+    pub fn arm(&self) -> Result<Arm> {
+        let url = &self.settings.arm_url;
+        let egress = Egress::to(url, NamedBy::Setting, Bodies::Unpacked)?;
+        let (tokens, clock) = (Arc::clone(&self.arm_tokens), Arc::clone(&self.clock));
+        let turns = Turns::new(ARM_CONCURRENCY);
+        let http = Http::new(egress, tokens, self.retry.clone(), clock, turns);
+        Ok(Arm::new(http, url.clone(), self.settings.arm_api_version.clone()))
+    }
+
+    /// The region that ARM says the workspace is in.
+    ///
+    /// # Errors
+    /// What ARM failed with.
+    pub async fn asked_region(&self) -> Result<String> {
+        let TargetSettings { subscription_id, resource_group, workspace, .. } = self.target;
+        self.arm()?.region(subscription_id, resource_group, workspace).await
+    }
+
+    /// The workspace's data plane in `region`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if there is no way there.
+    pub fn data_plane(&self, region: &str) -> Result<Easm> {
+        let (url, named_by) = match &self.target.data_plane_url {
+            Some(url) => (url.clone(), NamedBy::Setting),
+            None => (data_plane_url(region)?, NamedBy::Service),
+        };
+        let TargetSettings { subscription_id, resource_group, workspace, .. } = self.target;
+        let egress = Egress::to(&url, named_by, Bodies::Unpacked)?;
+        let (identity, clock) = (self.identity.clone(), Arc::clone(&self.clock));
+        let tokens = Arc::new(Tokens::new(identity, EASM_SCOPE, &url, Arc::clone(&clock)));
+        let http = Http::new(egress, tokens, self.retry.clone(), clock, self.shared.turns.clone());
+        let path = Path { subscription_id, resource_group, workspace };
+        Ok(Easm::new(http, &url, path, self.settings.data_plane_api_version.clone()))
     }
 }
 
@@ -60,36 +144,12 @@ impl Target {
         shared: &Shared,
         env: &Env,
     ) -> Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let identity = Identity::of_target(&target.identities, &shared.vaults, env, &clock)?;
-        let http = |scope, url: &Url, named_by, turns| -> Result<Http> {
-            let egress = Egress::to(url, named_by, Bodies::Unpacked)?;
-            let tokens = Arc::new(Tokens::new(identity.clone(), scope, url, Arc::clone(&clock)));
-            let retry = RetryPolicy::default();
-            Ok(Http::new(egress, tokens, retry, Arc::clone(&clock), turns))
-        };
+        let services = Services::new(settings, target, shared, env, RetryPolicy::default())?;
         let region = match &target.region {
             Some(region) => region.clone(),
-            None => {
-                let turns = Turns::new(ARM_CONCURRENCY);
-                let http = http(ARM_SCOPE, &settings.arm_url, NamedBy::Setting, turns)?;
-                let arm =
-                    Arm::new(http, settings.arm_url.clone(), settings.arm_api_version.clone());
-                let group = &target.resource_group;
-                arm.region(&target.subscription_id, group, &target.workspace).await?
-            }
+            None => services.asked_region().await?,
         };
-        let (data_plane, named_by) = match &target.data_plane_url {
-            Some(url) => (url.clone(), NamedBy::Setting),
-            None => (data_plane_url(&region)?, NamedBy::Service),
-        };
-        let path = Path {
-            subscription_id: &target.subscription_id,
-            resource_group: &target.resource_group,
-            workspace: &target.workspace,
-        };
-        let http = http(EASM_SCOPE, &data_plane, named_by, shared.turns.clone())?;
-        let easm = Easm::new(http, &data_plane, path, settings.data_plane_api_version.clone());
+        let source = Arc::new(services.data_plane(&region)?);
         let workspace = Workspace {
             tenant_id: target.tenant_id.clone(),
             subscription_id: target.subscription_id.clone(),
@@ -107,7 +167,7 @@ impl Target {
             part_bytes_max: settings.part_bytes_max,
             idle_max: settings.run_idle_max,
         };
-        Ok(Self { job, source: Arc::new(easm), clock, room: shared.room.clone() })
+        Ok(Self { job, source, clock: services.clock, room: shared.room.clone() })
     }
 
     /// Where its assets come from.

@@ -6,6 +6,7 @@
 mod chosen;
 #[cfg(feature = "sim")]
 mod demo;
+mod doctor;
 mod export;
 mod progress;
 mod query;
@@ -65,6 +66,8 @@ enum Command {
     Query(query::Args),
     /// Look at runs in the store, cancel, publish and verify them.
     Runs(runs::Args),
+    /// Look whether an export could work, and say what to do where it could not.
+    Doctor(doctor::Args),
     /// Print what settings may look like.
     Schema(schema::Args),
     /// Export a made-up inventory from a simulator to ./exports. Needs no Azure and no settings.
@@ -111,8 +114,10 @@ async fn run(
     terminal: &Terminal,
 ) -> Result<u8> {
     let mut env = Env::of_process(env)?;
-    let needs_settings =
-        matches!(cli.command, Command::Export(_) | Command::Query(_) | Command::Runs(_));
+    let needs_settings = matches!(
+        cli.command,
+        Command::Export(_) | Command::Query(_) | Command::Runs(_) | Command::Doctor(_)
+    );
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
         let files = Env::new(read_env_files()?);
         files.keep_secrets();
@@ -132,6 +137,7 @@ async fn run(
         }
         Command::Query(args) => query::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
         Command::Runs(args) => runs::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
+        Command::Doctor(args) => doctor::run(&args, &cli.target, &env).await,
         Command::Schema(args) => schema::run(&args),
         #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(args).await,

@@ -8,6 +8,7 @@ mod blob;
 mod canaries;
 mod contract;
 mod demo;
+mod doctor;
 mod engine;
 mod export;
 mod functions;

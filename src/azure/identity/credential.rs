@@ -104,6 +104,11 @@ impl Identity {
         Ok(identity)
     }
 
+    /// The client secret in Key Vault that it signs in with, if it does so.
+    pub fn in_vault(&self) -> Option<&VaultSecret> {
+        self.in_vault.as_deref()
+    }
+
     /// Whom its tokens are asked of.
     pub(super) fn asked(&self) -> Asked {
         match &self.credential {
