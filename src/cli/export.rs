@@ -20,9 +20,10 @@ use crate::export::open::Opening;
 use crate::export::plan::{self, Census, CensusReport};
 use crate::export::stream::{Streamed, stream};
 use crate::export::{Job, World, care, drive, end};
+use crate::model::asset::AssetKind;
 use crate::model::layout::Layout;
 use crate::model::manifest::{Completeness, Manifest};
-use crate::model::request::{Compression, Dataset, Request};
+use crate::model::request::{Compression, Dataset, Format, Request};
 use crate::model::run::{RunId, Trigger};
 use crate::store::Store;
 use crate::telemetry::Terminal;
@@ -106,32 +107,35 @@ impl Args {
         Ok(())
     }
 
-    /// The request that the target's own becomes with these flags.
-    fn request(&self, own: &Request) -> Result<Request> {
-        let mut request = own.clone();
-        if let Some(filter) = &self.filter {
-            request.filter = read_filter(filter)?;
-        }
-        if !self.kinds.is_empty() {
-            request.kinds = parse::kinds("--kind", &self.kinds.join(","))?;
-        }
-        if !self.datasets.is_empty() {
-            request.datasets = parse::datasets("--dataset", &self.datasets.join(","))?;
-        }
-        if let Some(format) = &self.format {
-            request.format = parse::format("--format", format)?;
-        }
-        match &self.compression {
-            Some(compression) => {
-                request.compression = parse::compression("--compression", compression)?;
-            }
-            None if self.stdout => request.compression = Compression::None,
-            None => {}
-        }
-        if let Some(max) = &self.max_assets {
-            request.max_assets = Some(parse::number("--max-assets", max, 1..=u64::MAX)?);
-        }
-        Ok(request)
+    /// What the flags ask for, read once: a filter may come from stdin.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`], naming the flag.
+    fn asked(&self) -> Result<Asked> {
+        let list = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
+        let compression = self.compression.as_deref();
+        let compression = compression.map(|text| parse::compression("--compression", text));
+        Ok(Asked {
+            filter: self.filter.as_deref().map(read_filter).transpose()?,
+            kinds: list(&self.kinds).map(|text| parse::kinds("--kind", &text)).transpose()?,
+            datasets: list(&self.datasets)
+                .map(|text| parse::datasets("--dataset", &text))
+                .transpose()?,
+            format: self
+                .format
+                .as_deref()
+                .map(|text| parse::format("--format", text))
+                .transpose()?,
+            compression: match compression.transpose()? {
+                None if self.stdout => Some(Compression::None),
+                compression => compression,
+            },
+            max_assets: self
+                .max_assets
+                .as_deref()
+                .map(|text| parse::number("--max-assets", text, 1..=u64::MAX))
+                .transpose()?,
+        })
     }
 
     /// What takes up the run `id` after this command.
@@ -147,16 +151,42 @@ impl Args {
     }
 }
 
+/// What the flags ask for in place of a target's own request.
+struct Asked {
+    filter: Option<String>,
+    kinds: Option<Vec<AssetKind>>,
+    datasets: Option<Vec<Dataset>>,
+    format: Option<Format>,
+    compression: Option<Compression>,
+    max_assets: Option<u64>,
+}
+
+impl Asked {
+    /// The request that the target's `own` becomes.
+    fn of(&self, own: &Request) -> Request {
+        Request {
+            filter: self.filter.clone().unwrap_or_else(|| own.filter.clone()),
+            kinds: self.kinds.clone().unwrap_or_else(|| own.kinds.clone()),
+            datasets: self.datasets.clone().unwrap_or_else(|| own.datasets.clone()),
+            format: self.format.unwrap_or(own.format),
+            compression: self.compression.unwrap_or(own.compression),
+            columns: own.columns.clone(),
+            max_assets: self.max_assets.or(own.max_assets),
+        }
+    }
+}
+
 /// Runs the command: for one target after the other.
 ///
 /// # Errors
 /// What ended the run of the only target. Of several, only what ends the command: what ended a run is said,
 /// and the others are exported.
 pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result<u8> {
+    let asked = args.asked()?;
     let store = chosen.store(args.store.as_deref())?;
     if args.stdout {
         let target = chosen.only()?;
-        let request = args.request(&target.request)?;
+        let request = asked.of(&target.request);
         return to_stdout(&chosen.connect(target).await?, request, store, terminal).await;
     }
     if !args.dry_run {
@@ -172,7 +202,7 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
     for books in &all {
         let target = chosen.settings.target(books.target());
         let exported = match target {
-            Ok(target) => one(&args, chosen, target, (books, &store), terminal)
+            Ok(target) => one((&args, &asked), chosen, target, (books, &store), terminal)
                 .await
                 .map_err(|err| if of_several { err.with("target", &target.name) } else { err }),
             // It says itself whose they are.
@@ -241,13 +271,13 @@ fn severity(code: u8) -> u8 {
 
 /// Exports one target to its end. Gives what became of it, and the exit code.
 async fn one(
-    args: &Args,
+    (args, asked): (&Args, &Asked),
     chosen: &Chosen<'_>,
     target: &TargetSettings,
     (books, store): (&Books, &Arc<dyn Store>),
     terminal: &Terminal,
 ) -> Result<(Outcome, u8)> {
-    let request = args.request(&target.request)?;
+    let request = asked.of(&target.request);
     if args.dry_run {
         let connected = chosen.connect(target).await?;
         let census = unless_interrupted(plan::census(connected.source(), &request)).await?;

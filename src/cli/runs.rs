@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use futures::future::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::chosen::Chosen;
@@ -14,6 +16,9 @@ use crate::model::manifest::{Completeness, FileEntry, Manifest};
 use crate::model::run::{RunDocument, RunId, Status};
 use crate::store::Store;
 use crate::telemetry::Terminal;
+
+/// Targets whose books are looked into at once.
+const TARGETS_AT_ONCE: usize = 8;
 
 /// Arguments of `runs`.
 #[derive(clap::Args)]
@@ -68,9 +73,9 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
         if matches!(args.command, Command::Cancel(_) | Command::Publish(_)) {
             store.check().await?;
         }
-        for books in &all {
-            care::repair(books).await;
-        }
+        let repairs = all.iter().map(|books| care::repair(books).boxed());
+        let repairs = stream::iter(repairs.collect::<Vec<_>>());
+        repairs.for_each_concurrent(TARGETS_AT_ONCE, |repair| repair).await;
         let (Command::Show(Id { id })
         | Command::Files(Id { id })
         | Command::Cancel(Id { id })
@@ -100,10 +105,9 @@ struct Value<T> {
 }
 
 async fn list(all: &[Books], limit: usize, json: bool) -> Result<u8> {
-    let mut value = Vec::new();
-    for books in all {
-        value.extend(runs::list(books, limit).await?);
-    }
+    let lists = all.iter().map(|books| runs::list(books, limit).boxed());
+    let lists = stream::iter(lists.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE);
+    let mut value: Vec<RunDocument> = lists.try_concat().await?;
     value.sort_by_key(|run| Reverse((run.started_at, run.run_id.clone())));
     value.truncate(limit);
     if json {

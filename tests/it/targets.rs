@@ -141,6 +141,29 @@ async fn a_target_is_chosen_by_its_name_in_any_case() {
     }
 }
 
+/// A filter that comes from stdin is there once, and is every target's all the same.
+#[tokio::test]
+async fn flags_override_the_request_of_each_target() {
+    use tokio::io::AsyncWriteExt as _;
+    let world = small().await;
+    let targets = json!([
+        target(&world, "one", &json!({ "kinds": "domain" })),
+        target(&world, "two", &json!({ "filter": "state = \"confirmed\"" })),
+    ]);
+    let mut command = world.command(&["export", "--filter", "@-", "--kind", "host", "--json"]);
+    command.env("EASM_TARGETS", targets.to_string()).stdin(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"state = \"candidate\"\n").await.expect("written");
+    drop(stdin);
+    let done = Done::from(child.wait_with_output().await.expect("it ends")).expect_code(0);
+    let wanted = world.sim.inventory().ndjson("state = \"candidate\" AND kind = \"host\"");
+    assert!(!wanted.is_empty());
+    for manifest in documents(&done) {
+        assert_same_lines(&exported(&world, &manifest), &wanted, "both");
+    }
+}
+
 #[tokio::test]
 async fn runs_are_found_whosever_they_are() {
     let world = small().await;
