@@ -4,6 +4,7 @@
 //! environment. [`Settings::read`] checks everything once, and the rest of the program trusts it.
 //! What a setting means is the contract, section 2; which there are is [`reference`].
 
+pub mod auth;
 pub mod credential;
 pub mod env;
 pub mod files;
@@ -12,6 +13,8 @@ pub mod parse;
 pub mod reference;
 mod settings;
 
+pub use auth::Auth;
 pub use credential::{ClientSecret, Credential, Identities};
 pub use env::Env;
+pub use settings::is_guid;
 pub use settings::{BlobAccess, BlobUrl, STORE_URL, Settings, StoreUrl, check_store};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::auth::Auth;
 use super::credential::Identities;
 use super::env::Env;
 use super::{names, parse};
@@ -89,6 +90,8 @@ pub struct Settings {
     pub retention_days: u32,
     /// `EASM_SLICE_SECONDS`: longest that an invocation works.
     pub slice: Duration,
+    /// `EASM_AUTH` and `EASM_PRINCIPALS`: who may call the HTTP functions.
+    pub auth: Auth,
 }
 
 impl Settings {
@@ -141,6 +144,7 @@ impl Settings {
             retention_days: u32::try_from(one("EASM_RETENTION_DAYS", 0..=RETENTION_DAYS_MAX)?)
                 .expect("a hundred years of days"),
             slice: Duration::from_secs(one("EASM_SLICE_SECONDS", 1..=3600)?),
+            auth: Auth::read(env)?,
             run_idle_max: parse::hours("EASM_RUN_HOURS_MAX", get(env, "EASM_RUN_HOURS_MAX"))?,
             tenant_id,
             subscription_id,
@@ -173,19 +177,13 @@ fn refuse_unknown(env: &Env) -> Result<()> {
 /// What asks for work that this version does not do is refused: left out in silence, it would be
 /// missed only when it is needed.
 fn refuse_later(env: &Env) -> Result<()> {
-    for name in ["EASM_DELTA", "EASM_SCHEMA_POLICY", "EASM_AUTH"] {
+    for name in ["EASM_DELTA", "EASM_SCHEMA_POLICY"] {
         let only = names::default(name);
         if let Some(found) = env.get(name).filter(|found| *found != only) {
             return Err(parse::refuse(name, &format!("{only}, all that this version does"), found));
         }
     }
-    match env.get("EASM_PRINCIPALS") {
-        // It would let in whoever has a key.
-        Some(found) => {
-            Err(parse::refuse("EASM_PRINCIPALS", "keys, all that this version asks for", found))
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn refuse_targets(env: &Env) -> Result<()> {
@@ -217,7 +215,7 @@ fn required(env: &Env) -> Result<[String; 4]> {
 }
 
 /// Whether `text` is a GUID.
-pub(super) fn is_guid(text: &str) -> bool {
+pub fn is_guid(text: &str) -> bool {
     let lengths = [8, 4, 4, 4, 12];
     let groups: Vec<&str> = text.split('-').collect();
     groups.len() == lengths.len()
@@ -366,8 +364,7 @@ mod tests {
         check("EASM_COMPRESSION", "lzma");
         check("EASM_DELTA", "on");
         check("EASM_SCHEMA_POLICY", "fail");
-        check("EASM_AUTH", "entra");
-        check("EASM_PRINCIPALS", "11111111-2222-3333-4444-555555555555");
+        check("EASM_AUTH", "none");
         check("EASM_PAGE_SIZE", "101");
         check("EASM_PAGE_SIZE", "0");
         check("EASM_CONCURRENCY", "65");
