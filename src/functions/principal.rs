@@ -102,21 +102,24 @@ impl Principal {
                 "sign in with Entra: what another identity provider says does not count here",
             ));
         }
-        let [object_id, application_id, subject, scope, token_type] =
-            [&OBJECT_ID[..], &APPLICATION_ID, &SUBJECT, &SCOPE, &TOKEN_TYPE]
-                .map(|types| only(&claims, types));
-        let (object_id, application_id, subject) = (object_id?, application_id?, subject?);
+        let object_id = only(&claims, &OBJECT_ID)?;
+        let application_id = only(&claims, &APPLICATION_ID)?;
+        let subjects: Vec<&str> = of_types(&claims, &SUBJECT).filter_map(Value::as_str).collect();
         if let Some(id) = once(headers, ID)? {
-            let mut known = [object_id, application_id, subject].into_iter().flatten();
+            let mut known = object_id.iter().chain(&application_id).chain(&subjects);
             if !known.any(|known| known.eq_ignore_ascii_case(id)) {
                 return Err(contradiction());
             }
         }
         let object_id = object_id.filter(|id| is_guid(id)).ok_or_else(unreadable)?;
         // Entra gives an application its own object id for a subject, and a user one for each application.
-        let is_application = match token_type? {
+        let is_application = match only(&claims, &TOKEN_TYPE)? {
             Some(whose) => whose.eq_ignore_ascii_case("app"),
-            None => scope?.is_none() && subject == Some(object_id),
+            None => {
+                let is_own = |subject: &&str| subject.eq_ignore_ascii_case(object_id);
+                let has_scope = of_types(&claims, &SCOPE).next().is_some();
+                !has_scope && !subjects.is_empty() && subjects.iter().all(is_own)
+            }
         };
         let application_id = application_id.filter(|id| is_application && is_guid(id));
         Ok(Self {
@@ -159,14 +162,20 @@ fn once<'a>(headers: &'a Headers, name: &str) -> Result<Option<&'a str>, Refusal
 /// The value of the claim of one of `types`, which may stand there again with the same value.
 fn only<'a>(claims: &'a [Claim], types: &[&str]) -> Result<Option<&'a str>, Refusal> {
     let mut found = None::<&str>;
-    for claim in claims.iter().filter(|claim| types.contains(&claim.typ.as_str())) {
-        let value = claim.val.as_str().ok_or_else(unreadable)?;
+    for value in of_types(claims, types) {
+        let value = value.as_str().ok_or_else(unreadable)?;
         if found.is_some_and(|found| !found.eq_ignore_ascii_case(value)) {
             return Err(contradiction());
         }
         found = Some(value);
     }
     Ok(found)
+}
+
+/// The values of all claims of one of `types`.
+fn of_types<'a>(claims: &'a [Claim], types: &[&str]) -> impl Iterator<Item = &'a Value> {
+    let is_of = |claim: &&Claim| types.contains(&claim.typ.as_str());
+    claims.iter().filter(is_of).map(|claim| &claim.val)
 }
 
 fn unreadable() -> Refusal {
@@ -227,14 +236,18 @@ mod tests {
         // An application that calls for itself, by either version's token.
         for id in APPLICATION_ID {
             check(&[("oid", USER), ("sub", USER), (id, APP)], USER, Some(APP));
-            check(&[("oid", USER), (SUBJECT[1], &shouted), (id, APP)], USER, None);
+            check(&[("oid", USER), (SUBJECT[1], &shouted), (id, APP)], USER, Some(APP));
             check(&[("oid", USER), ("sub", "x"), ("idtyp", "app"), (id, APP)], USER, Some(APP));
         }
         // Users of an application are not the application.
         check(&[("oid", USER), ("sub", "x"), ("appid", APP)], USER, None);
         check(&[("oid", USER), ("appid", APP)], USER, None);
+        check(&[("oid", USER), ("sub", USER), (SUBJECT[1], "x"), ("appid", APP)], USER, None);
         for scope in SCOPE {
-            check(&[("oid", USER), ("sub", USER), ("appid", APP), (scope, "read")], USER, None);
+            let two =
+                [("oid", USER), ("sub", USER), ("azp", APP), (scope, "read"), (scope, "write")];
+            check(&two[..4], USER, None);
+            check(&two, USER, None);
         }
         check(&[("oid", USER), ("sub", USER), ("appid", APP), ("idtyp", "user")], USER, None);
         // An audience is nobody.
@@ -289,7 +302,6 @@ mod tests {
         check(&[("oid", USER), ("oid", OTHER)]);
         check(&[("oid", USER), (OBJECT_ID[1], OTHER)]);
         check(&[("oid", USER), ("appid", APP), ("azp", OTHER)]);
-        check(&[("oid", USER), ("sub", USER), (SUBJECT[1], OTHER)]);
         check(&[("oid", USER), ("idtyp", "app"), ("idtyp", "user")]);
         let bad = json!({"auth_typ": ENTRA, "claims": [{"typ": "oid", "val": [USER]}]});
         assert!(read(&[(CLAIMS, &encoded(&bad))]).is_err());
