@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use easm_export::app::{Target, Vaults};
+use easm_export::app::{Shared, Target};
 use easm_export::config::{Env, Settings};
 use easm_export::error::Result;
 use easm_export::export::Nobody;
@@ -70,9 +70,11 @@ async fn plan(assets_max: u64) -> (Duration, u64, u64, usize) {
     vars.push(("EASM_RANGE_ASSETS_MAX".to_owned(), assets_max.to_string()));
     let env = Env::new(vars);
     let settings = Settings::read(&env).expect("the simulator's settings");
-    let request = settings.request.clone();
+    let target = settings.targets[0].settings.clone().expect("good settings");
+    let request = target.request.clone();
     let target =
-        Target::connect(settings, &Vaults::default(), &env).await.expect("the simulator answers");
+        Target::connect(&settings, &target, &Shared::new(settings.concurrency), &env).await;
+    let target = target.expect("the simulator answers");
     let (store, job) = (Arc::new(FolderStore::new(folder.path())), target.job());
     let mut world = target.world(store, Arc::new(Nobody));
     let counter = Arc::new(Counter {

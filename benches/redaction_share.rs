@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use easm_export::app::{Target, Vaults};
+use easm_export::app::{Shared, Target};
 use easm_export::clock::SystemClock;
 use easm_export::config::{Env, Settings};
 use easm_export::error::Result;
@@ -74,14 +74,16 @@ async fn measure(filter: &str) {
     let env = Env::new(std::env::vars());
     env.keep_secrets();
     let settings = Settings::read(&env).expect("settings");
-    let request = settings.request.clone();
+    let target = settings.targets[0].settings.clone().expect("good settings");
+    let request = target.request.clone();
     let folder = tempfile::tempdir().expect("a folder");
     let written = Arc::default();
     let inner = FolderStore::new(folder.path());
     let store: Arc<dyn Store> = Arc::new(Noting { inner, written: Arc::clone(&written) });
 
     let started = Instant::now();
-    let target = Target::connect(settings, &Vaults::default(), &env).await;
+    let target =
+        Target::connect(&settings, &target, &Shared::new(settings.concurrency), &env).await;
     let target = target.expect("the simulator answers");
     let (world, job) = (target.world(store, Arc::new(Nobody)), target.job());
     let now = easm_export::clock::Clock::now(&SystemClock);

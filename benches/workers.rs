@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use easm_export::app::{self, Target, Vaults};
+use easm_export::app::{self, Shared, Target};
 use easm_export::clock::SystemClock;
 use easm_export::config::{Env, Settings};
 use easm_export::export::Nobody;
@@ -109,14 +109,15 @@ async fn run(sim: &Sim, n_workers: usize) -> Took {
     let store: Arc<dyn Store> = Arc::new(FolderStore::new(folder.path()));
     let vars = sim.settings.iter().cloned().chain(owned(&SETTINGS));
     let settings = Settings::read(&Env::new(vars)).expect("the simulator's settings");
-    let books = Books::new(store, Arc::new(SystemClock), &settings.workspace);
+    let target = settings.targets[0].settings.clone().expect("good settings");
+    let books = Books::new(store, Arc::new(SystemClock), &target.name);
     let now = easm_export::clock::Clock::now(&SystemClock);
-    let opening = Opening::now(settings.request.clone(), Trigger::Http, now, true);
+    let opening = Opening::now(target.request.clone(), Trigger::Http, now, true);
     let Opened::Ours(id) = open(&books, &opening).await.expect("a folder") else {
         unreachable!("the folder is empty")
     };
     let queue = Queue::start().await;
-    queue.put(&Message::plan(&settings.workspace, &id));
+    queue.put(&Message::plan(&target.name, &id));
     let started = SystemTime::now();
     let mut workers = JoinSet::new();
     for _ in 0..n_workers {
@@ -181,10 +182,12 @@ async fn warm_up(sim: &Sim) {
 async fn work(queue: &str) {
     let env = Env::new(std::env::vars());
     let settings = Settings::read(&env).expect("settings");
-    let store = app::store(&settings.store, &settings.identities, &env, RetryPolicy::default())
-        .expect("a folder");
+    let store =
+        app::store(&settings.store, &settings.own, &env, RetryPolicy::default()).expect("a folder");
+    let target = settings.targets[0].settings.clone().expect("good settings");
     let target =
-        Target::connect(settings, &Vaults::default(), &env).await.expect("the simulator answers");
+        Target::connect(&settings, &target, &Shared::new(settings.concurrency), &env).await;
+    let target = target.expect("the simulator answers");
     let (world, job) = (target.world(store, Arc::new(Nobody)), Arc::new(target.job()));
     let mut client = Client::connect(queue).await;
     let mut steps = JoinSet::new();

@@ -7,77 +7,167 @@ use url::Url;
 use crate::azure::arm::Arm;
 use crate::azure::easm::{Easm, Path};
 use crate::azure::identity::{ARM_SCOPE, EASM_SCOPE, Identity, STORAGE_SCOPE, Tokens};
+use crate::azure::keyvault::{VaultSecret, Vaults};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{BlobAccess, BlobUrl, Env, Identities, Settings, StoreUrl};
+use crate::config::{BlobAccess, BlobUrl, Env, OwnIdentity, Settings, StoreUrl, TargetSettings};
 use crate::error::{Error, Kind, Result};
 use crate::export::source::Source;
-use crate::export::{Job, Observer, World};
+use crate::export::{Job, Observer, Room, World};
 use crate::model::target::Workspace;
-use crate::net::Http;
 use crate::net::egress::{Bodies, Egress, NamedBy};
 use crate::net::retry::RetryPolicy;
+use crate::net::{Bearer, Http, Turns};
 use crate::store::Store;
 use crate::store::blob::{Access, Blob};
 use crate::store::folder::FolderStore;
 use crate::store::remote::Remote;
 
-pub use crate::azure::keyvault::Vaults;
-
-/// Requests to ARM at once: it is asked one thing after the other.
+/// Requests to ARM at once, for one target: it is asked one thing after the other.
 const ARM_CONCURRENCY: usize = 1;
+
+/// What the targets of one process share, so that it needs no more for forty of them than for one.
+pub struct Shared {
+    vaults: Vaults,
+    /// For the data plane.
+    turns: Turns,
+    room: Room,
+}
+
+impl Shared {
+    /// For a process that sends at most `concurrency` requests to data planes at once.
+    pub fn new(concurrency: usize) -> Self {
+        let (vaults, room) = (Vaults::default(), Room::default());
+        Self { vaults, turns: Turns::new(concurrency), room }
+    }
+}
+
+/// The services of one target, and the identity that signs in to them.
+pub struct Services<'a> {
+    settings: &'a Settings,
+    target: &'a TargetSettings,
+    shared: &'a Shared,
+    retry: RetryPolicy,
+    clock: Arc<dyn Clock>,
+    identity: Identity,
+    arm_tokens: Arc<Tokens>,
+}
+
+impl<'a> Services<'a> {
+    /// Those of `target`, where requests are tried as `retry` says. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if a setting does not fit.
+    pub fn new(
+        settings: &'a Settings,
+        target: &'a TargetSettings,
+        shared: &'a Shared,
+        env: &Env,
+        retry: RetryPolicy,
+    ) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let identity = Identity::of_target(&target.identities, &shared.vaults, env, &clock)?;
+        let (arm, for_tokens) = (&settings.arm_url, Arc::clone(&clock));
+        let arm_tokens = Arc::new(Tokens::new(identity.clone(), ARM_SCOPE, arm, for_tokens));
+        Ok(Self { settings, target, shared, retry, clock, identity, arm_tokens })
+    }
+
+    /// The client secret in Key Vault that the identity signs in with, if it does so.
+    pub fn client_secret(&self) -> Option<&VaultSecret> {
+        self.identity.in_vault()
+    }
+
+    /// Signs in, unless that was done before: to ARM, since that is known without asking anybody.
+    ///
+    /// # Errors
+    /// What whoever gives out tokens failed with.
+    pub async fn sign_in(&self) -> Result<()> {
+        self.arm_tokens.token().await.map(drop)
+    }
+
+    /// ARM.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if there is no way there.
+    pub fn arm(&self) -> Result<Arm> {
+        let url = &self.settings.arm_url;
+        let egress = Egress::to(url, NamedBy::Setting, Bodies::Unpacked)?;
+        let (tokens, clock) = (Arc::clone(&self.arm_tokens), Arc::clone(&self.clock));
+        let turns = Turns::new(ARM_CONCURRENCY);
+        let http = Http::new(egress, tokens, self.retry.clone(), clock, turns);
+        Ok(Arm::new(http, url.clone(), self.settings.arm_api_version.clone()))
+    }
+
+    /// The region that ARM says the workspace is in.
+    ///
+    /// # Errors
+    /// What ARM failed with.
+    pub async fn asked_region(&self) -> Result<String> {
+        let TargetSettings { subscription_id, resource_group, workspace, .. } = self.target;
+        self.arm()?.region(subscription_id, resource_group, workspace).await
+    }
+
+    /// The workspace's data plane in `region`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if there is no way there.
+    pub fn data_plane(&self, region: &str) -> Result<Easm> {
+        let (url, named_by) = match &self.target.data_plane_url {
+            Some(url) => (url.clone(), NamedBy::Setting),
+            None => (data_plane_url(region)?, NamedBy::Service),
+        };
+        let TargetSettings { subscription_id, resource_group, workspace, .. } = self.target;
+        let egress = Egress::to(&url, named_by, Bodies::Unpacked)?;
+        let (identity, clock) = (self.identity.clone(), Arc::clone(&self.clock));
+        let tokens = Arc::new(Tokens::new(identity, EASM_SCOPE, &url, Arc::clone(&clock)));
+        let http = Http::new(egress, tokens, self.retry.clone(), clock, self.shared.turns.clone());
+        let path = Path { subscription_id, resource_group, workspace };
+        Ok(Easm::new(http, &url, path, self.settings.data_plane_api_version.clone()))
+    }
+}
 
 /// One target, with everything needed to export it.
 pub struct Target {
-    settings: Settings,
-    workspace: Workspace,
+    job: Job,
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
+    room: Room,
 }
 
 impl Target {
-    /// Signs in, asks ARM for the region if it is not set, and gets the data plane ready. `vaults` is
-    /// the process's own.
+    /// Signs in, asks ARM for the region if it is not set, and gets the data plane ready.
     ///
     /// # Errors
     /// What identity or ARM failed with; [`Kind::Config`] if a setting does not fit.
-    pub async fn connect(settings: Settings, vaults: &Vaults, env: &Env) -> Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let identity = Identity::of_target(&settings.identities, vaults, env, &clock)?;
-        let http = |scope, url: &Url, named_by, concurrency| -> Result<Http> {
-            let egress = Egress::to(url, named_by, Bodies::Unpacked)?;
-            let tokens = Arc::new(Tokens::new(identity.clone(), scope, url, Arc::clone(&clock)));
-            let retry = RetryPolicy::default();
-            Ok(Http::new(egress, tokens, retry, Arc::clone(&clock), concurrency))
-        };
-        let region = match &settings.region {
+    pub async fn connect(
+        settings: &Settings,
+        target: &TargetSettings,
+        shared: &Shared,
+        env: &Env,
+    ) -> Result<Self> {
+        let services = Services::new(settings, target, shared, env, RetryPolicy::default())?;
+        let region = match &target.region {
             Some(region) => region.clone(),
-            None => {
-                let http = http(ARM_SCOPE, &settings.arm_url, NamedBy::Setting, ARM_CONCURRENCY)?;
-                let arm =
-                    Arm::new(http, settings.arm_url.clone(), settings.arm_api_version.clone());
-                let group = &settings.resource_group;
-                arm.region(&settings.subscription_id, group, &settings.workspace).await?
-            }
+            None => services.asked_region().await?,
         };
-        let (data_plane, named_by) = match &settings.data_plane_url {
-            Some(url) => (url.clone(), NamedBy::Setting),
-            None => (data_plane_url(&region)?, NamedBy::Service),
-        };
-        let path = Path {
-            subscription_id: &settings.subscription_id,
-            resource_group: &settings.resource_group,
-            workspace: &settings.workspace,
-        };
-        let http = http(EASM_SCOPE, &data_plane, named_by, settings.concurrency)?;
-        let easm = Easm::new(http, &data_plane, path, settings.data_plane_api_version.clone());
+        let source = Arc::new(services.data_plane(&region)?);
         let workspace = Workspace {
-            tenant_id: settings.tenant_id.clone(),
-            subscription_id: settings.subscription_id.clone(),
-            resource_group: settings.resource_group.clone(),
-            workspace: settings.workspace.clone(),
+            tenant_id: target.tenant_id.clone(),
+            subscription_id: target.subscription_id.clone(),
+            resource_group: target.resource_group.clone(),
+            workspace: target.workspace.clone(),
             region,
         };
-        Ok(Self { settings, workspace, source: Arc::new(easm), clock })
+        let job = Job {
+            target: target.name.clone(),
+            workspace,
+            api_version: settings.data_plane_api_version.clone(),
+            page_size: settings.page_size,
+            shards: settings.shards,
+            range_assets_max: settings.range_assets_max,
+            part_bytes_max: settings.part_bytes_max,
+            idle_max: settings.run_idle_max,
+        };
+        Ok(Self { job, source, clock: services.clock, room: shared.room.clone() })
     }
 
     /// Where its assets come from.
@@ -88,20 +178,12 @@ impl Target {
     /// The world its exports work in.
     pub fn world(&self, store: Arc<dyn Store>, observer: Arc<dyn Observer>) -> World {
         World::new(Arc::clone(&self.source), store, Arc::clone(&self.clock), observer)
+            .within(self.room.clone())
     }
 
     /// How its runs are carried.
     pub fn job(&self) -> Job {
-        Job {
-            target: self.settings.workspace.clone(),
-            workspace: self.workspace.clone(),
-            api_version: self.settings.data_plane_api_version.clone(),
-            page_size: self.settings.page_size,
-            shards: self.settings.shards,
-            range_assets_max: self.settings.range_assets_max,
-            part_bytes_max: self.settings.part_bytes_max,
-            idle_max: self.settings.run_idle_max,
-        }
+        self.job.clone()
     }
 }
 
@@ -111,7 +193,7 @@ impl Target {
 /// [`Kind::Config`] if it cannot be used.
 pub fn store(
     url: &StoreUrl,
-    identities: &Identities,
+    own: &OwnIdentity,
     env: &Env,
     retry: RetryPolicy,
 ) -> Result<Arc<dyn Store>> {
@@ -123,7 +205,7 @@ pub fn store(
         BlobAccess::DevelopmentKey => Access::DevelopmentKey,
         BlobAccess::Identity => {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let identity = Identity::own(identities, env, &clock)?;
+            let identity = Identity::own(own, env, &clock)?;
             Access::Token(Arc::new(Tokens::new(identity, STORAGE_SCOPE, container, clock)))
         }
     };

@@ -274,6 +274,18 @@ impl Error {
         self
     }
 
+    /// What to do next, if that was said.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// The same failure without what to do next, for whoever says that elsewhere.
+    #[must_use]
+    pub fn without_advice(mut self) -> Self {
+        self.advice = None;
+        self
+    }
+
     /// What was tried.
     pub fn operation(&self) -> &str {
         &self.operation

@@ -9,6 +9,7 @@ pub mod buffer;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod encode;
 pub mod error;
 pub mod export;

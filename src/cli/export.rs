@@ -4,25 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use serde::Serialize;
 use tracing::info;
 
+use super::chosen::Chosen;
 use super::{
-    EXIT_ANSWER_IS_NO, connect, interrupt, print, print_json, progress, quoted, read_filter,
-    run_id, store, thousands, unless_interrupted,
+    EXIT_ANSWER_IS_NO, interrupt, print, print_json, progress, quoted, read_filter, thousands,
+    unless_interrupted,
 };
 use crate::app::Target;
-use crate::clock::SystemClock;
-use crate::config::{Env, Settings, parse};
+use crate::config::{TargetSettings, parse};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::export::open::Opening;
-use crate::export::plan::{self, Census};
+use crate::export::plan::{self, Census, CensusReport};
 use crate::export::stream::{Streamed, stream};
 use crate::export::{Job, World, care, drive, end};
 use crate::model::layout::Layout;
 use crate::model::manifest::{Completeness, Manifest};
 use crate::model::request::{Compression, Dataset, Request};
 use crate::model::run::{RunId, Trigger};
+use crate::store::Store;
 use crate::telemetry::Terminal;
 
 /// Flags of `export`. They override settings.
@@ -145,44 +147,136 @@ impl Args {
     }
 }
 
-/// Runs the command.
+/// Runs the command: for one target after the other.
 ///
 /// # Errors
-/// What ended the run.
-pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal) -> Result<u8> {
-    let request = args.request(&settings.request)?;
-    let store = store(args.store.as_deref(), &settings, env)?;
-    if args.dry_run {
-        let target = connect(settings, env).await?;
-        let census = unless_interrupted(plan::census(target.source(), &request)).await?;
-        return report_census(&args, &census, &request);
-    }
+/// What ended the run of the only target. Of several, only what ends the command: what ended a run is said,
+/// and the others are exported.
+pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result<u8> {
+    let store = chosen.store(args.store.as_deref())?;
     if args.stdout {
-        let target = connect(settings, env).await?;
-        return to_stdout(&target, request, store, terminal).await;
+        let target = chosen.only()?;
+        let request = args.request(&target.request)?;
+        return to_stdout(&chosen.connect(target).await?, request, store, terminal).await;
     }
-    // Asked first, since it needs nobody else.
-    unless_interrupted(store.check()).await?;
-    let books = Books::new(Arc::clone(&store), Arc::new(SystemClock), &settings.workspace);
+    if !args.dry_run {
+        // Asked first, since it needs nobody else.
+        unless_interrupted(store.check()).await?;
+    }
+    let mut all = chosen.books(&store);
+    if let Some(id) = &args.resume {
+        all = vec![unless_interrupted(chosen.books_of_run(&all, id)).await?.0];
+    }
+    let of_several = chosen.is_several() && args.resume.is_none();
+    let (mut outcomes, mut worst) = (Vec::new(), 0);
+    for books in &all {
+        let target = chosen.settings.target(books.target());
+        let exported = match target {
+            Ok(target) => one(&args, chosen, target, (books, &store), terminal)
+                .await
+                .map_err(|err| if of_several { err.with("target", &target.name) } else { err }),
+            // It says itself whose they are.
+            Err(err) => Err(err),
+        };
+        let (outcome, code) = match exported {
+            Ok(done) => done,
+            Err(err) if !of_several || err.kind() == Kind::Interrupted => return Err(err),
+            Err(err) => {
+                terminal.say(&format!("easm-export: {err}"));
+                (Outcome::failed(books.target(), &err), err.kind().facts().exit_code)
+            }
+        };
+        outcomes.push(outcome);
+        worst = if severity(code) > severity(worst) { code } else { worst };
+    }
+    match &outcomes[..] {
+        _ if !args.json => {}
+        [only] if !of_several => print_json(only)?,
+        _ => print_json(&outcomes)?,
+    }
+    Ok(worst)
+}
+
+/// What became of a target, as `--json` prints it: one such document, or an array of them for several
+/// targets.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    /// The manifest of its run.
+    Complete(Box<Manifest>),
+    /// What a dry run counted.
+    Counted {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        #[serde(flatten)]
+        counts: CensusReport,
+    },
+    /// What ended it. Only beside others: alone it ends the command.
+    Failed { target: String, error: Failure },
+}
+
+/// A failure as `run.json` has it.
+#[derive(Serialize)]
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+impl Outcome {
+    fn failed(target: &str, err: &Error) -> Self {
+        let error = Failure { code: err.kind().facts().code, message: err.to_string() };
+        Self::Failed { target: target.to_owned(), error }
+    }
+}
+
+/// How bad an exit code is: the worst of several is the command's.
+fn severity(code: u8) -> u8 {
+    match code {
+        0 => 0,
+        EXIT_ANSWER_IS_NO => 1,
+        1 => 2,
+        _ => 3,
+    }
+}
+
+/// Exports one target to its end. Gives what became of it, and the exit code.
+async fn one(
+    args: &Args,
+    chosen: &Chosen<'_>,
+    target: &TargetSettings,
+    (books, store): (&Books, &Arc<dyn Store>),
+    terminal: &Terminal,
+) -> Result<(Outcome, u8)> {
+    let request = args.request(&target.request)?;
+    if args.dry_run {
+        let connected = chosen.connect(target).await?;
+        let census = unless_interrupted(plan::census(connected.source(), &request)).await?;
+        let name = Some(target.name.clone()).filter(|_| chosen.is_several());
+        if !args.json {
+            print_census(name.as_deref(), &census)?;
+        }
+        return Ok((Outcome::Counted { target: name, counts: census.report(&request) }, 0));
+    }
     unless_interrupted(async {
-        care::repair(&books).await;
+        care::repair(books).await;
         Ok(())
     })
     .await?;
     let started = Instant::now();
-    let publishes = args.publish || request == settings.request;
-    let complete = match &args.resume {
-        Some(id) => unless_interrupted(resumed(&books, &run_id(&books, id)?, args.publish)).await?,
+    let publishes = args.publish || request == target.request;
+    let resumed_id = args.resume.as_deref().and_then(RunId::parse);
+    let complete = match &resumed_id {
+        Some(id) => unless_interrupted(resumed(books, id, args.publish)).await?,
         None => None,
     };
     let manifest = match complete {
         Some(manifest) => manifest,
         None => {
-            let target = connect(settings, env).await?;
-            let world = target.world(Arc::clone(&store), progress::observer(terminal));
-            let job = target.job();
-            let id = match &args.resume {
-                Some(id) => run_id(&books, id)?,
+            let connected = chosen.connect(target).await?;
+            let world = connected.world(Arc::clone(store), progress::observer(terminal));
+            let job = connected.job();
+            let id = match resumed_id {
+                Some(id) => id,
                 None => {
                     let now = world.clock.now();
                     let opening = Opening::now(request, Trigger::Cli, now, publishes);
@@ -199,15 +293,13 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
             })?
         }
     };
-    if args.json {
-        print_json(&manifest)?;
-    }
     // That something is missing is said in any case.
     if !args.json || manifest.completeness == Completeness::Mismatch {
         let elapsed_s = started.elapsed().as_secs_f64();
         terminal.say(&sentence(&manifest, &store.name(), books.layout(), elapsed_s));
     }
-    Ok(exit_code(manifest.completeness))
+    let code = exit_code(manifest.completeness);
+    Ok((Outcome::Complete(Box::new(manifest)), code))
 }
 
 /// Takes up the run `id`. Gives its manifest if it is complete.
@@ -241,7 +333,7 @@ async fn begun(world: &World, job: &Job, opening: &Opening, publish: bool) -> Re
 async fn to_stdout(
     target: &Target,
     request: Request,
-    store: Arc<dyn crate::store::Store>,
+    store: Arc<dyn Store>,
     terminal: &Terminal,
 ) -> Result<u8> {
     let job = target.job();
@@ -293,18 +385,14 @@ fn sentence(manifest: &Manifest, store: &str, layout: &Layout, elapsed_s: f64) -
     )
 }
 
-fn report_census(args: &Args, census: &Census, request: &Request) -> Result<u8> {
-    if args.json {
-        print_json(&census.report(request))?;
-        return Ok(0);
-    }
+/// The counts as a table, below the target's name where there are several.
+fn print_census(name: Option<&str>, census: &Census) -> Result<()> {
     let by_kind: BTreeMap<_, _> =
         census.by_kind.iter().map(|(cut, n_assets)| (cut.as_str(), *n_assets)).collect();
-    let mut table = String::new();
+    let mut table = name.map_or_else(String::new, |name| format!("{name}\n"));
     for (kind, n_assets) in &by_kind {
         table += &format!("{kind:<10} {:>12}\n", thousands(*n_assets));
     }
     table += &format!("{:<10} {:>12}\n", "all", thousands(census.total));
-    print(table.as_bytes())?;
-    Ok(0)
+    print(table.as_bytes())
 }

@@ -3,12 +3,15 @@
 //! Data and machine-readable results go to stdout, everything else to stderr. A failure is one line
 //! on stderr and an exit code (contract, section 3).
 
+mod chosen;
 #[cfg(feature = "sim")]
 mod demo;
+mod doctor;
 mod export;
 mod progress;
 mod query;
 mod runs;
+mod schema;
 mod serve;
 #[cfg(feature = "sim")]
 mod simulate;
@@ -22,15 +25,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::app::{self, Target, Vaults};
+use crate::app;
 use crate::config::{Env, STORE_URL, Settings, check_store, files, names, parse};
 use crate::error::{Error, Kind, Result};
-use crate::export::books::Books;
-use crate::model::run::RunId;
 use crate::net::retry::RetryPolicy;
 use crate::secret::holds_credential;
 use crate::store::Store;
 use crate::telemetry::{self, LogFormat, Terminal};
+use chosen::Chosen;
 
 /// What is logged unless `EASM_LOG` says otherwise: `info` of our own, warnings of libraries.
 const LOG_DEFAULT: &str = "warn,easm_export=info";
@@ -42,7 +44,7 @@ const EXIT_ANSWER_IS_NO: u8 = 3;
 #[derive(Parser)]
 #[command(name = "easm-export", version, subcommand_required = true)]
 struct Cli {
-    /// Target to work on, by name; its name is the workspace's.
+    /// Target to work on, by name; may be repeated. Default: all.
     #[arg(long, global = true, value_name = "NAME")]
     target: Vec<String>,
 
@@ -64,6 +66,10 @@ enum Command {
     Query(query::Args),
     /// Look at runs in the store, cancel, publish and verify them.
     Runs(runs::Args),
+    /// Look whether an export could work, and say what to do where it could not.
+    Doctor(doctor::Args),
+    /// Print what settings may look like.
+    Schema(schema::Args),
     /// Export a made-up inventory from a simulator to ./exports. Needs no Azure and no settings.
     #[cfg(feature = "sim")]
     Demo(demo::Args),
@@ -108,8 +114,10 @@ async fn run(
     terminal: &Terminal,
 ) -> Result<u8> {
     let mut env = Env::of_process(env)?;
-    let needs_settings =
-        matches!(cli.command, Command::Export(_) | Command::Query(_) | Command::Runs(_));
+    let needs_settings = matches!(
+        cli.command,
+        Command::Export(_) | Command::Query(_) | Command::Runs(_) | Command::Doctor(_)
+    );
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
         let files = Env::new(read_env_files()?);
         files.keep_secrets();
@@ -125,32 +133,16 @@ async fn run(
         Command::Serve => unreachable!("served above"),
         Command::Export(args) => {
             args.check()?;
-            let settings = settings(&env, &cli.target)?;
-            export::run(args, settings, &env, terminal).await
+            export::run(args, &Chosen::read(&env, &cli.target)?, terminal).await
         }
-        Command::Query(args) => {
-            let settings = settings(&env, &cli.target)?;
-            query::run(args, settings, &env, terminal).await
-        }
-        Command::Runs(args) => {
-            let settings = settings(&env, &cli.target)?;
-            runs::run(args, &settings, &env, terminal).await
-        }
+        Command::Query(args) => query::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
+        Command::Runs(args) => runs::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
+        Command::Doctor(args) => doctor::run(&args, &cli.target, &env).await,
+        Command::Schema(args) => schema::run(&args),
         #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(args).await,
         #[cfg(feature = "sim")]
         Command::Simulate(args) => simulate::run(args).await,
-    }
-}
-
-/// The settings of the one target there is, if it is among those `named`.
-fn settings(env: &Env, named: &[String]) -> Result<Settings> {
-    let settings = Settings::read(env)?;
-    match named.iter().find(|name| !name.eq_ignore_ascii_case(&settings.workspace)) {
-        None => Ok(settings),
-        Some(other) => Err(Error::new(Kind::Usage, "find the target")
-            .because(format!("there is no target {other:?}"))
-            .advise(format!("use --target {}, the only one", settings.workspace))),
     }
 }
 
@@ -297,12 +289,6 @@ fn interrupted() -> Error {
     Error::new(Kind::Interrupted, "stop").because("interrupted").advise("start the command again")
 }
 
-/// Signs in and gets the target ready, unless interrupted.
-async fn connect(settings: Settings, env: &Env) -> Result<Target> {
-    // A command signs in once: what it reads from Key Vault is the process's.
-    unless_interrupted(Target::connect(settings, &Vaults::default(), env)).await
-}
-
 /// The store that the flag `--store` names, or else the settings, if it can be used here.
 fn store(flag: Option<&str>, settings: &Settings, env: &Env) -> Result<Arc<dyn Store>> {
     const FLAG: &str = "--store";
@@ -311,16 +297,7 @@ fn store(flag: Option<&str>, settings: &Settings, env: &Env) -> Result<Arc<dyn S
         None => (STORE_URL, settings.store.clone()),
     };
     check_store(name, &url, env)?;
-    app::store(&url, &settings.identities, env, RetryPolicy::default())
-}
-
-/// The run id that `text` is. What is none is the id of no run.
-fn run_id(books: &Books, text: &str) -> Result<RunId> {
-    RunId::parse(text).ok_or_else(|| {
-        Error::new(Kind::NotFound, "find a run")
-            .because(format!("{text:?} is not the id of a run of target {}", books.target()))
-            .advise("see runs list; an id looks like 20261122T060000Z-1a2b3c4d")
-    })
+    app::store(&url, &settings.own, env, RetryPolicy::default())
 }
 
 /// `text` as a shell takes it for one word.

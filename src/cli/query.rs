@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use super::{connect, quoted, read_filter, unless_interrupted};
-use crate::config::{Env, Settings, parse};
+use super::chosen::Chosen;
+use super::{quoted, read_filter, unless_interrupted};
+use crate::config::parse;
 use crate::error::{Error, Result};
 use crate::export::query::{self, Answered, Bounds, LIMIT_DEFAULT, LIMIT_MAX};
 use crate::export::slice::Slice;
@@ -37,7 +38,8 @@ pub struct Args {
 ///
 /// # Errors
 /// What the service failed with; [`Kind::PipeClosed`] if nobody reads stdout any more.
-pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal) -> Result<u8> {
+pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result<u8> {
+    let settings = chosen.only()?;
     let limit = match &args.limit {
         Some(limit) => parse::number("--limit", limit, 1..=LIMIT_MAX)?,
         None => LIMIT_DEFAULT,
@@ -51,8 +53,8 @@ pub async fn run(args: Args, settings: Settings, env: &Env, terminal: &Terminal)
         false => parse::kinds("--kind", &args.kinds.join(","))?,
     };
     let query = Query { filter, cut: Cut::AnyOf(kinds), within: Within::default() };
-    let page_size = settings.page_size;
-    let target = connect(settings, env).await?;
+    let page_size = chosen.settings.page_size;
+    let target = chosen.connect(settings).await?;
     let mut output = Output { to: std::io::stdout(), is_document: args.json, n_assets: 0 };
     let (_, slice) = Slice::endless();
     let bounds = Bounds { assets_max: limit, bytes_max: usize::MAX, page_size, slice };

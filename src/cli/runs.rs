@@ -1,14 +1,11 @@
 //! `easm-export runs`: what there is in the store, and what can be done with it.
 
-use std::sync::Arc;
+use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use super::{
-    EXIT_ANSWER_IS_NO, print, print_json, quoted, run_id, store, thousands, unless_interrupted,
-};
-use crate::clock::SystemClock;
-use crate::config::{Env, Settings};
+use super::chosen::Chosen;
+use super::{EXIT_ANSWER_IS_NO, print, print_json, quoted, thousands, unless_interrupted};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::export::runs::{self, Fault};
@@ -63,29 +60,34 @@ struct Id {
 ///
 /// # Errors
 /// [`Kind::NotFound`] if there is no such run, and what the store failed with.
-pub async fn run(args: Args, settings: &Settings, env: &Env, terminal: &Terminal) -> Result<u8> {
-    let store = store(args.store.as_deref(), settings, env)?;
-    let books = Books::new(Arc::clone(&store), Arc::new(SystemClock), &settings.workspace);
+pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result<u8> {
+    let store = chosen.store(args.store.as_deref())?;
+    let all = chosen.books(&store);
+    let json = args.json;
     unless_interrupted(async {
         if matches!(args.command, Command::Cancel(_) | Command::Publish(_)) {
             store.check().await?;
         }
-        care::repair(&books).await;
+        for books in &all {
+            care::repair(books).await;
+        }
+        let (Command::Show(Id { id })
+        | Command::Files(Id { id })
+        | Command::Cancel(Id { id })
+        | Command::Publish(Id { id })
+        | Command::Verify(Id { id })) = &args.command
+        else {
+            let Command::List { limit } = args.command else { unreachable!("the rest has an id") };
+            return list(&all, usize::from(limit), json).await;
+        };
+        let (books, id) = chosen.books_of_run(&all, id).await?;
         match &args.command {
-            Command::List { limit } => list(&books, usize::from(*limit), args.json).await,
-            Command::Show(Id { id }) => show(&books, &run_id(&books, id)?, args.json).await,
-            Command::Files(Id { id }) => {
-                files(&books, store.as_ref(), &run_id(&books, id)?, args.json).await
-            }
-            Command::Cancel(Id { id }) => {
-                cancel(&books, &run_id(&books, id)?, args.json, terminal).await
-            }
-            Command::Publish(Id { id }) => {
-                publish(&books, &run_id(&books, id)?, args.json, terminal).await
-            }
-            Command::Verify(Id { id }) => {
-                verify(&books, &run_id(&books, id)?, args.json, terminal).await
-            }
+            Command::List { .. } => unreachable!("listed above"),
+            Command::Show(_) => show(&books, &id, json).await,
+            Command::Files(_) => files(&books, store.as_ref(), &id, json).await,
+            Command::Cancel(_) => cancel(&books, &id, json, terminal).await,
+            Command::Publish(_) => publish(&books, &id, json, terminal).await,
+            Command::Verify(_) => verify(&books, &id, json, terminal).await,
         }
     })
     .await
@@ -97,17 +99,23 @@ struct Value<T> {
     value: Vec<T>,
 }
 
-async fn list(books: &Books, limit: usize, json: bool) -> Result<u8> {
-    let value = runs::list(books, limit).await?;
+async fn list(all: &[Books], limit: usize, json: bool) -> Result<u8> {
+    let mut value = Vec::new();
+    for books in all {
+        value.extend(runs::list(books, limit).await?);
+    }
+    value.sort_by_key(|run| Reverse((run.started_at, run.run_id.clone())));
+    value.truncate(limit);
     if json {
         print_json(&Value { value })?;
         return Ok(0);
     }
     let mut table = String::new();
     for run in &value {
-        let RunDocument { run_id, status, trigger, progress, error, .. } = run;
+        let RunDocument { run_id, target, status, trigger, progress, error, .. } = run;
+        let target = if all.len() > 1 { format!("  {target:<16}") } else { String::new() };
         table += &format!(
-            "{run_id}  {:<9}  {:<5}  {:>12} assets{}\n",
+            "{run_id}{target}  {:<9}  {:<5}  {:>12} assets{}\n",
             status.as_str(),
             trigger.as_str(),
             thousands(progress.exported),

@@ -3,7 +3,7 @@
 //! Read apart from the other settings too: whatever else is wrong, nobody is let in who may not call.
 
 use super::env::Env;
-use super::settings::is_guid;
+use super::target::is_guid;
 use super::{names, parse};
 use crate::error::{Error, Kind, Result};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::env::Env;
-use super::settings::is_guid;
+use super::target::is_guid;
 use super::{names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -92,15 +92,39 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// Both identities, and where Entra is.
+/// Both identities that a target's export needs.
 #[derive(Debug, Clone)]
 pub struct Identities {
     /// The target's: for EASM and ARM.
     pub target: Credential,
-    /// The app's own: for the store, and for Key Vault.
-    pub own: Credential,
-    /// `AZURE_AUTHORITY_HOST`
+    /// The app's own, which reads the target's client secret in Key Vault.
+    pub own: OwnIdentity,
+}
+
+/// The app's own identity: for the store, and for Key Vault.
+#[derive(Debug, Clone)]
+pub struct OwnIdentity {
+    /// How it signs in.
+    pub credential: Credential,
+    /// Where Entra is, for this and for every target's: `AZURE_AUTHORITY_HOST`.
     pub authority: Url,
+}
+
+impl OwnIdentity {
+    /// That of an app that is at home in the tenant `tenant_id`, unless something else says where.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the setting.
+    pub fn read(env: &Env, tenant_id: &str) -> Result<Self> {
+        let name = "AZURE_AUTHORITY_HOST";
+        let text = env.get(name).unwrap_or(names::default(name));
+        let authority = parse::service_url(name, text).ok().filter(|url| url.scheme() == "https");
+        let authority = authority.ok_or_else(|| {
+            refuse_value(name, "an https:// URL without user, query or fragment, on loopback too")
+        })?;
+        let credential = Wanted::read(env)?.own(env, tenant_id);
+        Ok(Self { credential, authority })
+    }
 }
 
 const SECRET: &str = "EASM_CLIENT_SECRET";
@@ -114,30 +138,29 @@ impl Identities {
     /// # Errors
     /// [`Kind::Config`], naming the setting.
     pub fn read(env: &Env, tenant_id: &str) -> Result<Self> {
-        let name = "AZURE_AUTHORITY_HOST";
-        let text = env.get(name).unwrap_or(names::default(name));
-        let authority = parse::service_url(name, text).ok().filter(|url| url.scheme() == "https");
-        let authority = authority.ok_or_else(|| {
-            refuse_value(name, "an https:// URL without user, query or fragment, on loopback too")
-        })?;
-        // Whether it would be used or not: a secret does not belong into an app's settings.
-        if env.is_in_azure() && env.get(SECRET).is_some() {
-            let fallback = names::fallback(SECRET).filter(|_| !is_set_itself(env, SECRET));
-            let name = fallback.unwrap_or(SECRET);
-            return Err(refuse(format!("{name} is refused in Azure")).advise(
-                "remove it, and put the secret into Key Vault (EASM_CLIENT_SECRET_NAME and \
-                 EASM_KEY_VAULT_URL), or set EASM_CREDENTIAL=federated, which needs none",
-            ));
-        }
+        let own = OwnIdentity::read(env, tenant_id)?;
+        refuse_secret_in_azure(env)?;
         // Whether they would be used or not, what they say has to make sense.
         let vault = Vault::read(env)?;
-        let wanted = Wanted::read(env)?;
-        Ok(Self {
-            target: wanted.target(env, tenant_id, vault)?,
-            own: wanted.own(env, tenant_id),
-            authority,
-        })
+        Ok(Self { target: Wanted::read(env)?.target(env, tenant_id, vault)?, own })
     }
+}
+
+/// Refuses a client secret among the app's settings, whether it would be used or not: it does not belong
+/// there.
+///
+/// # Errors
+/// [`Kind::Config`].
+pub(super) fn refuse_secret_in_azure(env: &Env) -> Result<()> {
+    if !env.is_in_azure() || env.get(SECRET).is_none() {
+        return Ok(());
+    }
+    let fallback = names::fallback(SECRET).filter(|_| !is_set_itself(env, SECRET));
+    let name = fallback.map_or_else(|| env.name(SECRET), str::to_owned);
+    Err(refuse(format!("{name} is refused in Azure")).advise(
+        "remove it, and put the secret into Key Vault (EASM_CLIENT_SECRET_NAME and \
+         EASM_KEY_VAULT_URL), or set EASM_CREDENTIAL=federated, which needs none",
+    ))
 }
 
 /// Whether the platform offers a managed identity.
@@ -197,7 +220,7 @@ impl Wanted {
             "auto" if env.get(TOKEN_FILE).is_some() => Ok(Self::WorkloadIdentity),
             "auto" if is_offered(env) => Ok(Self::ManagedIdentity),
             "auto" => Ok(Self::Developer),
-            other => Err(parse::refuse(name, ALLOWED, other)),
+            other => Err(parse::refuse(&env.name(name), ALLOWED, other)),
         }
     }
 
@@ -205,7 +228,7 @@ impl Wanted {
         let client_id = env.get("EASM_CLIENT_ID").map(str::to_owned);
         let app = |fallback: Option<&str>| {
             client_id.clone().or(fallback.map(str::to_owned)).ok_or_else(|| {
-                refuse("EASM_CLIENT_ID is not set")
+                refuse(format!("{} is not set", env.name("EASM_CLIENT_ID")))
                     .advise("set it to the client id of the target's app registration")
             })
         };
@@ -282,7 +305,8 @@ struct Vault {
 impl Vault {
     fn read(env: &Env) -> Result<Self> {
         let url = env.get(VAULT_URL).map(|text| parse::vault_url(VAULT_URL, text)).transpose()?;
-        let name = env.get(SECRET_NAME).map(|text| parse::secret_name(SECRET_NAME, text));
+        let name = env.get(SECRET_NAME);
+        let name = name.map(|text| parse::secret_name(&env.name(SECRET_NAME), text));
         Ok(Self { url, name: name.transpose()? })
     }
 }
@@ -291,21 +315,26 @@ fn client_secret(env: &Env, vault: Vault) -> Result<ClientSecret> {
     if let Some(name) = vault.name {
         // The name that `mdeasm` reads gives way: its file of settings may be there all the same.
         if is_set_itself(env, SECRET) {
-            return Err(refuse(format!("{SECRET} and {SECRET_NAME} are both set")).advise(
-                format!("remove one of them; {SECRET_NAME} keeps the secret in Key Vault"),
-            ));
+            let (secret, name) = (env.name(SECRET), env.name(SECRET_NAME));
+            return Err(refuse(format!("{secret} and {name} are both set")).advise(format!(
+                "remove one of them; {SECRET_NAME} keeps the secret in Key Vault"
+            )));
         }
         let vault_url = vault.url.ok_or_else(|| {
-            refuse(format!("{SECRET_NAME} is set, but not {VAULT_URL}"))
+            refuse(format!("{} is set, but not {VAULT_URL}", env.name(SECRET_NAME)))
                 .advise(format!("set {VAULT_URL} to https://{{vault}}.vault.azure.net"))
         })?;
         return Ok(ClientSecret::InVault { vault_url, name });
     }
     match env.get(SECRET) {
         Some(secret) => Ok(ClientSecret::Given(Secret::new(secret.to_owned()))),
-        None => Err(refuse(format!("neither {SECRET_NAME} nor {SECRET} is set")).advise(format!(
-            "set {SECRET_NAME} and {VAULT_URL}, on a laptop {SECRET}, or choose another credential"
-        ))),
+        None => {
+            let (secret, name) = (env.name(SECRET), env.name(SECRET_NAME));
+            Err(refuse(format!("neither {name} nor {secret} is set")).advise(format!(
+                "set {SECRET_NAME} and {VAULT_URL}, on a laptop {SECRET}, or choose another \
+                 credential"
+            )))
+        }
     }
 }
 
@@ -318,7 +347,12 @@ fn is_set_itself(env: &Env, name: &str) -> bool {
 fn refuse_other_tenant(env: &Env, tenant_id: &str) -> Result<()> {
     let Some(own) = env.get("AZURE_TENANT_ID") else { return Ok(()) };
     let is_other = is_guid(own) && is_guid(tenant_id) && !own.eq_ignore_ascii_case(tenant_id);
-    if is_other { Err(other_tenant("choose a credential")) } else { Ok(()) }
+    match is_other {
+        true => {
+            Err(other_tenant("choose a credential").with("setting", env.name("EASM_TENANT_ID")))
+        }
+        false => Ok(()),
+    }
 }
 
 /// That a managed identity cannot sign in to the target's tenant.
@@ -367,7 +401,7 @@ mod tests {
     fn the_credential_is_what_the_contract_says() {
         let check = |vars: &[(&str, &str)], target: &str, own: &str| {
             let found = read(vars).unwrap_or_else(|err| panic!("{vars:?}: {err}"));
-            let found = (words(&found.target), words(&found.own));
+            let found = (words(&found.target), words(&found.own.credential));
             assert_eq!(found, (target.to_owned(), own.to_owned()), "{vars:?}");
         };
         let with = |more: &[(&'static str, &'static str)]| [&PLATFORM[..], more].concat();

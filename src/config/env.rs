@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 
-use super::names;
+use super::target::PLACE;
+use super::{names, targets};
 use crate::error::{Error, Kind, Result};
 use crate::secret;
 
@@ -11,12 +13,22 @@ use crate::secret;
 #[derive(Clone, Default)]
 pub struct Env {
     vars: BTreeMap<String, String>,
+    /// Whose members are laid over the variables, if anybody's.
+    target: Option<Target>,
+}
+
+/// A target of several.
+#[derive(Clone)]
+struct Target {
+    name: String,
+    /// The settings that its members stand for.
+    given: Vec<&'static str>,
 }
 
 impl Env {
     /// An environment of these names and values.
     pub fn new(vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self { vars: vars.into_iter().collect() }
+        Self { vars: vars.into_iter().collect(), target: None }
     }
 
     /// The environment of a process.
@@ -63,6 +75,51 @@ impl Env {
     pub fn without(mut self, names: &[&str]) -> Self {
         self.vars.retain(|name, _| !names.contains(&name.as_str()));
         self
+    }
+
+    /// The environment of the target `name`, one of several: what is `given` stands in place of the
+    /// settings of that name. The place of a workspace and a client secret are never mixed of both.
+    #[must_use]
+    pub(super) fn of_target(&self, name: &str, given: Vec<(&'static str, String)>) -> Self {
+        const SECRETS: [&str; 2] = ["EASM_CLIENT_SECRET", "EASM_CLIENT_SECRET_NAME"];
+        let is_given = |name: &str| given.iter().any(|(given, _)| *given == name);
+        let mut vars = self.vars.clone();
+        let mut remove = |name: &str| {
+            vars.remove(name);
+            names::fallback(name).map(|fallback| vars.remove(fallback));
+        };
+        PLACE.into_iter().for_each(&mut remove);
+        if SECRETS.into_iter().any(is_given) {
+            SECRETS.into_iter().for_each(&mut remove);
+        }
+        let target = Target {
+            name: name.to_owned(),
+            given: given.iter().map(|(setting, _)| *setting).collect(),
+        };
+        vars.extend(given.into_iter().map(|(setting, value)| (setting.to_owned(), value)));
+        Self { vars, target: Some(target) }
+    }
+
+    /// The target of several that this is the environment of.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.target.as_ref().map(|target| target.name.as_str())
+    }
+
+    /// What an error calls the setting `name`: the member that stands for it, where there are several
+    /// targets and it is not the setting itself that is read.
+    pub(super) fn name(&self, name: &str) -> String {
+        let (Some(target), Some(member)) = (&self.target, targets::member_of(name)) else {
+            return name.to_owned();
+        };
+        match target.given.contains(&name) || self.get(name).is_none() {
+            true => format!("{member} of target {} in {}", target.name, targets::TARGETS),
+            false => name.to_owned(),
+        }
+    }
+
+    /// The folder of the app: where `host.json` is under the host, else the current one.
+    pub fn app_root(&self) -> &Path {
+        Path::new(self.get("FUNCTIONS_APP_ROOT_PATH").unwrap_or("."))
     }
 
     /// The value as written, which may be empty.

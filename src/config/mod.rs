@@ -1,7 +1,8 @@
 //! Settings: as written ([`Env`]), then as usable ([`Settings`]).
 //!
 //! The environment arrives as a value, so that a test passes a map; nothing here reads the process
-//! environment. [`Settings::read`] checks everything once, and the rest of the program trusts it.
+//! environment. [`Settings::read`] checks everything once, and the rest of the program trusts it. Of
+//! several targets each is checked for itself ([`targets`]).
 //! What a setting means is the contract, section 2; which there are is [`reference`].
 
 pub mod auth;
@@ -12,9 +13,12 @@ pub mod names;
 pub mod parse;
 pub mod reference;
 mod settings;
+mod target;
+pub mod targets;
 
 pub use auth::Auth;
-pub use credential::{ClientSecret, Credential, Identities};
+pub use credential::{ClientSecret, Credential, Identities, OwnIdentity};
 pub use env::Env;
-pub use settings::is_guid;
 pub use settings::{BlobAccess, BlobUrl, STORE_URL, Settings, StoreUrl, check_store};
+pub use target::{TargetSettings, is_guid, region};
+pub use targets::Named;

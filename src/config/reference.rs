@@ -67,8 +67,16 @@ pub const GROUPS: &[Group] = &[
             ),
             used("EASM_DP_API_VERSION", "2024-10-01-preview", "Version of the data plane's API."),
             used("EASM_CP_API_VERSION", "2023-04-01-preview", "Version of ARM's API."),
-            later("EASM_TARGETS", "", "Several workspaces: a JSON array, or `@file`."),
         ],
+    },
+    Group {
+        title: "Several workspaces",
+        text: SEVERAL,
+        settings: &[used(
+            "EASM_TARGETS",
+            "",
+            "The targets: a JSON array, or `@file`, relative to the folder of `host.json`; of the command line to the current one.",
+        )],
     },
     Group {
         title: "Signing in",
@@ -206,6 +214,37 @@ pub const GROUPS: &[Group] = &[
         ],
     },
 ];
+
+const SEVERAL: &str = "\
+One deployment exports as many workspaces as are needed, each with its own identity, filter and format.
+`EASM_TARGETS` stands in place of the four settings that name a workspace:
+
+```json
+[
+  {
+    \"name\": \"contoso\",
+    \"tenantId\": \"11111111-2222-3333-4444-555555555555\",
+    \"subscriptionId\": \"66666666-7777-8888-9999-aaaaaaaaaaaa\",
+    \"resourceGroup\": \"rg-easm\",
+    \"workspace\": \"easm-contoso\",
+    \"credential\": \"federated\",
+    \"clientId\": \"0a0a0a0a-1b1b-2c2c-3d3d-4e4e4e4e4e4e\",
+    \"kinds\": [\"host\", \"domain\"]
+  }
+]
+```
+
+Each target has a name of its own, ignoring case; without `name` it is the workspace's. `tenantId`,
+`subscriptionId`, `resourceGroup` and `workspace` are required; what else is missing comes from the setting of
+that meaning. A client secret never comes half from the target and half from the settings. The members are
+`name`, `tenantId`, `subscriptionId`, `resourceGroup`, `workspace`, `region`, `credential`, `clientId`,
+`clientSecretName`, `clientSecret`, `dataPlaneUrl`, `filter`, `kinds`, `datasets`, `format`, `compression`,
+`columns`, `delta` and `schemaPolicy`; any other is refused. `easm-export schema settings` prints a JSON Schema
+for editors. At most 1,000 targets and 1 MiB.
+
+A target whose members are wrong is named with the member, in the log, by `GET /api/health` and by `doctor`; the
+others are exported all the same, and so they are where a target cannot be signed in to. What all share is
+`EASM_CONCURRENCY`, and the room for pages in memory.";
 
 const SIGNING_IN: &str = "\
 Two identities are at work. The **target's** reads EASM and asks ARM for the region; it needs the role

@@ -6,13 +6,12 @@ use std::time::Duration;
 use url::Url;
 
 use super::auth::Auth;
-use super::credential::Identities;
+use super::credential::{OwnIdentity, refuse_secret_in_azure};
 use super::env::Env;
+use super::target::TargetSettings;
+use super::targets::{self, Named};
 use super::{names, parse};
 use crate::error::{Error, Kind, Result};
-use crate::model::asset::AssetKind;
-use crate::model::request::Request;
-use crate::model::target::is_target_name;
 
 /// The setting that names the store.
 pub const STORE_URL: &str = "EASM_STORE_URL";
@@ -49,20 +48,11 @@ pub enum BlobAccess {
 /// The settings, checked. Fields are named after the settings of the contract, section 2.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `EASM_TENANT_ID`
-    pub tenant_id: String,
-    /// `EASM_SUBSCRIPTION_ID`
-    pub subscription_id: String,
-    /// `EASM_RESOURCE_GROUP`
-    pub resource_group: String,
-    /// `EASM_WORKSPACE`, also the target's name.
-    pub workspace: String,
-    /// `EASM_REGION`; absent: ask ARM.
-    pub region: Option<String>,
-    /// `EASM_CREDENTIAL` and what belongs to it.
-    pub identities: Identities,
-    /// `EASM_DATA_PLANE_URL`; absent: from the region.
-    pub data_plane_url: Option<Url>,
+    /// The targets, in the order of the settings: those of `EASM_TARGETS`, or the single one. There is
+    /// one at least.
+    pub targets: Vec<Named>,
+    /// The app's own identity: for the store, and for Key Vault.
+    pub own: OwnIdentity,
     /// `EASM_ARM_URL`
     pub arm_url: Url,
     /// `EASM_DP_API_VERSION` or `EASM_API_VERSION`
@@ -71,9 +61,6 @@ pub struct Settings {
     pub arm_api_version: String,
     /// `EASM_STORE_URL`
     pub store: StoreUrl,
-    /// The target's own request: `EASM_DATASETS`, `EASM_FILTER`, `EASM_KINDS`, `EASM_FORMAT`,
-    /// `EASM_COMPRESSION`.
-    pub request: Request,
     /// `EASM_PAGE_SIZE`, 1 to 100.
     pub page_size: u32,
     /// `EASM_CONCURRENCY`, 1 to 64.
@@ -101,16 +88,11 @@ impl Settings {
     /// [`Kind::Config`], naming the setting, what is allowed and what was found.
     pub fn read(env: &Env) -> Result<Self> {
         refuse_unknown(env)?;
-        refuse_targets(env)?;
-        refuse_later(env)?;
-        let [tenant_id, subscription_id, resource_group, workspace] = required(env)?;
-        check_guid_or_domain("EASM_TENANT_ID", &tenant_id)?;
-        check_guid("EASM_SUBSCRIPTION_ID", &subscription_id)?;
-        check_resource_group(&resource_group)?;
-        if !is_target_name(&workspace) {
-            let allowed = "letters, digits, - and _, at most 63, a letter or digit first";
-            return Err(parse::refuse("EASM_WORKSPACE", allowed, &workspace));
-        }
+        refuse_secret_in_azure(env)?;
+        let targets = targets::read(env)?;
+        // Where nothing else says so, the app is at home in the tenant of the first.
+        let home = targets.iter().find_map(|target| target.settings.as_ref().ok());
+        let own = OwnIdentity::read(env, home.map_or("", |target| &target.tenant_id))?;
         let version = |own: &str| -> Result<String> {
             let (name, found) = match (env.get(own), env.get("EASM_API_VERSION")) {
                 (Some(version), _) => (own, version),
@@ -125,17 +107,12 @@ impl Settings {
             Ok(u32::try_from(one(name, 1..=max)?).expect("the largest maximum is 100"))
         };
         Ok(Self {
-            region: env.get("EASM_REGION").map(region).transpose()?,
-            identities: Identities::read(env, &tenant_id)?,
-            data_plane_url: env
-                .get("EASM_DATA_PLANE_URL")
-                .map(|url| parse::service_url("EASM_DATA_PLANE_URL", url))
-                .transpose()?,
+            targets,
+            own,
             arm_url: parse::service_url("EASM_ARM_URL", get(env, "EASM_ARM_URL"))?,
             data_plane_api_version: version("EASM_DP_API_VERSION")?,
             arm_api_version: version("EASM_CP_API_VERSION")?,
             store: parse::store_url(STORE_URL, get(env, STORE_URL))?,
-            request: request(env)?,
             page_size: small("EASM_PAGE_SIZE", 100)?,
             concurrency: small("EASM_CONCURRENCY", 64)? as usize,
             shards: small("EASM_SHARDS", 64)?,
@@ -146,11 +123,27 @@ impl Settings {
             slice: Duration::from_secs(one("EASM_SLICE_SECONDS", 1..=3600)?),
             auth: Auth::read(env)?,
             run_idle_max: parse::hours("EASM_RUN_HOURS_MAX", get(env, "EASM_RUN_HOURS_MAX"))?,
-            tenant_id,
-            subscription_id,
-            resource_group,
-            workspace,
         })
+    }
+
+    /// The name of the target `name`, however it is written.
+    pub fn target_name(&self, name: &str) -> Option<&str> {
+        let mut names = self.targets.iter().map(|target| target.name.as_str());
+        names.find(|found| found.eq_ignore_ascii_case(name))
+    }
+
+    /// The settings of the target `name`, or what is wrong with them.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the target and its member.
+    pub fn target(&self, name: &str) -> Result<&TargetSettings> {
+        let is_meant = |target: &&Named| target.name.eq_ignore_ascii_case(name);
+        match self.targets.iter().find(is_meant) {
+            Some(target) => target.settings.as_ref().map_err(Clone::clone),
+            None => Err(Error::new(Kind::Config, "find the target")
+                .because(format!("there is no target {name:?}"))
+                .advise("give it its name back in EASM_TARGETS")),
+        }
     }
 }
 
@@ -174,77 +167,6 @@ fn refuse_unknown(env: &Env) -> Result<()> {
         .advise(advice))
 }
 
-/// What asks for work that this version does not do is refused: left out in silence, it would be
-/// missed only when it is needed.
-fn refuse_later(env: &Env) -> Result<()> {
-    for name in ["EASM_DELTA", "EASM_SCHEMA_POLICY"] {
-        let only = names::default(name);
-        if let Some(found) = env.get(name).filter(|found| *found != only) {
-            return Err(parse::refuse(name, &format!("{only}, all that this version does"), found));
-        }
-    }
-    Ok(())
-}
-
-fn refuse_targets(env: &Env) -> Result<()> {
-    if env.get("EASM_TARGETS").is_none() {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Config, "read EASM_TARGETS")
-        .because("several targets are not part of this version")
-        .advise(
-            "set EASM_TENANT_ID, EASM_SUBSCRIPTION_ID, EASM_RESOURCE_GROUP and EASM_WORKSPACE \
-             instead",
-        ))
-}
-
-/// The four settings that name the workspace. All that are missing are named at once.
-fn required(env: &Env) -> Result<[String; 4]> {
-    const NAMES: [&str; 4] =
-        ["EASM_TENANT_ID", "EASM_SUBSCRIPTION_ID", "EASM_RESOURCE_GROUP", "EASM_WORKSPACE"];
-    let missing: Vec<&str> = NAMES.into_iter().filter(|name| env.get(name).is_none()).collect();
-    if !missing.is_empty() {
-        return Err(Error::new(Kind::Config, "read settings")
-            .because(format!("{} not set", missing.join(", ")))
-            .advise(
-                "set them in the environment, in .env or in local.settings.json; \
-                 `easm-export demo` needs none",
-            ));
-    }
-    Ok(NAMES.map(|name| env.get(name).expect("checked above").to_owned()))
-}
-
-/// Whether `text` is a GUID.
-pub fn is_guid(text: &str) -> bool {
-    let lengths = [8, 4, 4, 4, 12];
-    let groups: Vec<&str> = text.split('-').collect();
-    groups.len() == lengths.len()
-        && groups.iter().zip(lengths).all(|(group, length)| {
-            group.len() == length && group.chars().all(|c| c.is_ascii_hexdigit())
-        })
-}
-
-fn check_guid(name: &str, text: &str) -> Result<()> {
-    let example = "a GUID such as 6f0cd1a5-7d1c-4a34-9a0e-0123456789ab";
-    if is_guid(text) { Ok(()) } else { Err(parse::refuse(name, example, text)) }
-}
-
-fn check_guid_or_domain(name: &str, text: &str) -> Result<()> {
-    let is_domain =
-        text.contains('.') && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
-    let allowed = "the tenant's GUID or its domain name";
-    if is_guid(text) || is_domain { Ok(()) } else { Err(parse::refuse(name, allowed, text)) }
-}
-
-fn check_resource_group(text: &str) -> Result<()> {
-    // Azure's own rule for resource group names.
-    let is_allowed = text.chars().count() <= 90
-        && text.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c))
-        && !text.ends_with('.');
-    let allowed = "letters, digits and -_.() as Azure allows them, at most 90";
-    if is_allowed { Ok(()) } else { Err(parse::refuse("EASM_RESOURCE_GROUP", allowed, text)) }
-}
-
 fn check_api_version(name: &str, text: &str) -> Result<()> {
     let date = text.strip_suffix("-preview").unwrap_or(text);
     let is_date = date.len() == 10
@@ -254,16 +176,6 @@ fn check_api_version(name: &str, text: &str) -> Result<()> {
         });
     let allowed = "an api-version such as 2024-10-01-preview";
     if is_date { Ok(()) } else { Err(parse::refuse(name, allowed, text)) }
-}
-
-fn region(text: &str) -> Result<String> {
-    let is_allowed = (2..=32).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let allowed = "a region's short name such as eastus: 2 to 32 lower-case letters and digits";
-    match is_allowed {
-        true => Ok(text.to_owned()),
-        false => Err(parse::refuse("EASM_REGION", allowed, text)),
-    }
 }
 
 /// Refuses the store `url`, which the setting or flag `name` names, where it cannot be used.
@@ -282,32 +194,11 @@ pub fn check_store(name: &str, url: &StoreUrl, env: &Env) -> Result<()> {
     }
 }
 
-fn request(env: &Env) -> Result<Request> {
-    let filter = match env.raw("EASM_FILTER") {
-        Some(filter) => parse::filter("EASM_FILTER", filter)?,
-        None => names::default("EASM_FILTER").to_owned(),
-    };
-    let read = |name: &'static str| (name, get(env, name));
-    let (datasets, format, compression) =
-        (read("EASM_DATASETS"), read("EASM_FORMAT"), read("EASM_COMPRESSION"));
-    Ok(Request {
-        datasets: parse::datasets(datasets.0, datasets.1)?,
-        filter,
-        kinds: match env.get("EASM_KINDS") {
-            Some(text) => parse::kinds("EASM_KINDS", text)?,
-            None => AssetKind::ALL.to_vec(),
-        },
-        format: parse::format(format.0, format.1)?,
-        compression: parse::compression(compression.0, compression.1)?,
-        columns: Vec::new(),
-        max_assets: None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::request::Compression;
+    use crate::model::asset::AssetKind;
+    use crate::model::request::{Compression, Request};
 
     const GOOD: &[(&str, &str)] = &[
         ("EASM_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
@@ -325,12 +216,16 @@ mod tests {
         Settings::read(&env(changes).or(env(GOOD)))
     }
 
+    fn request(settings: &Settings) -> &Request {
+        &settings.target("contoso").expect("good").request
+    }
+
     #[test]
     fn defaults_are_those_of_the_contract() {
         let settings = read(&[]).expect("good settings");
-        assert_eq!(settings.request.filter, "state = \"confirmed\"");
-        assert_eq!(settings.request.kinds, AssetKind::ALL);
-        assert_eq!(settings.request.compression, Compression::Gzip);
+        assert_eq!(request(&settings).filter, "state = \"confirmed\"");
+        assert_eq!(request(&settings).kinds, AssetKind::ALL);
+        assert_eq!(request(&settings).compression, Compression::Gzip);
         assert_eq!(settings.arm_url.as_str(), "https://management.azure.com/");
         assert_eq!(settings.data_plane_api_version, "2024-10-01-preview");
         assert_eq!(settings.arm_api_version, "2023-04-01-preview");
@@ -398,7 +293,7 @@ mod tests {
 
     #[test]
     fn an_empty_filter_exports_everything() {
-        assert_eq!(read(&[("EASM_FILTER", "")]).expect("good").request.filter, "");
+        assert_eq!(request(&read(&[("EASM_FILTER", "")]).expect("good")).filter, "");
     }
 
     #[test]

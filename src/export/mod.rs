@@ -49,6 +49,8 @@ use crate::store::Store;
 use books::Books;
 use source::Source;
 
+pub use range::Room;
+
 /// Everything outside that the engine works with.
 #[derive(Clone)]
 pub struct World {
@@ -60,18 +62,26 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Who wants to know how it goes.
     pub observer: Arc<dyn Observer>,
-    room: range::Room,
+    room: Room,
 }
 
 impl World {
-    /// A world. What works in it shares the room for pages in work, so there is one for a process.
+    /// A world. What works in it shares the room for pages in work. Where a process has several, one for
+    /// each target, they share one [`Room`] as well.
     pub fn new(
         source: Arc<dyn Source>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { source, store, clock, observer, room: range::Room::default() }
+        Self { source, store, clock, observer, room: Room::default() }
+    }
+
+    /// The same world, within `room`.
+    #[must_use]
+    pub fn within(mut self, room: Room) -> Self {
+        self.room = room;
+        self
     }
 
     /// The books of the target of `job`.

@@ -41,7 +41,7 @@ pub(super) struct Records {
 /// Room for pages in work, of all shards together. Without a common limit memory would grow with the
 /// shards.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub struct Room(Arc<Semaphore>);
 
 impl Default for Room {
     /// Two pages for each core: one is encoded while the other is written.

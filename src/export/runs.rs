@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::model::hash::hex;
 use crate::model::history::History;
-use crate::model::manifest::{FileEntry, Manifest};
+use crate::model::manifest::{FileEntry, Latest, Manifest};
 use crate::model::run::{RunDocument, RunId, Status};
 
 /// Documents that are read at once.
@@ -48,6 +48,14 @@ pub async fn list(books: &Books, limit: usize) -> Result<Vec<RunDocument>> {
         .take(limit)
         .try_collect()
         .await
+}
+
+/// What `latest.json` names: the newest whole run of the target's own request. `None`: there is none yet.
+///
+/// # Errors
+/// What the store failed with.
+pub async fn newest_complete(books: &Books) -> Result<Option<Latest>> {
+    Ok(books.read(&books.layout.latest()).await?.map(|(latest, _)| latest))
 }
 
 /// The run `id` as it stands now.

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::principal::Principal;
 use super::{App, TABLE};
 use crate::config::{Auth, Env};
+use crate::error::{Error, Kind, Result};
 use crate::host::app_root;
 use crate::host::http::{HttpRequest, Refusal};
 
@@ -42,34 +43,19 @@ pub enum Platform {
 /// `503` while it is not certain that anybody else is kept out, `401` without a principal, `403` for one
 /// that is not listed.
 pub fn admit(app: &App, request: &HttpRequest) -> Result<Auth, Refusal> {
-    let shut = |words: &str| Err(Refusal::new(503, "settings", words));
     let auth = Auth::read(&app.env)?;
-    let Auth::Entra { principals } = &auth else {
-        return match app.open.get_or_init(|| open_functions(&auth, &app.root)).is_empty() {
-            true => Ok(auth),
-            false => {
-                shut("a function is anonymous, but keys are to protect it; restore its authLevel")
-            }
-        };
-    };
-    match platform(&app.env) {
-        Platform::On | Platform::Elsewhere => {}
-        Platform::Off => {
-            return shut(
-                "EASM_AUTH is entra, but the platform's authentication is off; turn it on, or set \
-                 EASM_AUTH to key and restore each authLevel",
+    let open = app.open.get_or_init(|| open_functions(&auth, &app.root));
+    check(&auth, &app.env, open).map_err(|err| Refusal::of(&err))?;
+    let Auth::Entra { principals } = &auth else { return Ok(auth) };
+    if platform(&app.env) == Platform::Unsaid {
+        // Once a process: it would be every request.
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            warn!(
+                "{PLATFORM_AUTH} is not set: see that the platform's authentication is on, since without it \
+                 anybody may pass for any principal"
             );
-        }
-        Platform::Unsaid => {
-            // Once a process: it would be every request.
-            static SAID: Once = Once::new();
-            SAID.call_once(|| {
-                warn!(
-                    "{PLATFORM_AUTH} is not set: see that the platform's authentication is on, since \
-                     without it anybody may pass for any principal"
-                );
-            });
-        }
+        });
     }
     let principal = Principal::read(&request.headers)?;
     debug!(principal.id = principal.object_id(), "Signed in");
@@ -100,17 +86,26 @@ pub fn platform(env: &Env) -> Platform {
     }
 }
 
-/// Why somebody may call who should not, if so, for the log.
-pub(super) fn problem(app: &App) -> Option<String> {
-    // What is wrong with the settings is told as such.
-    let auth = Auth::read(&app.env).ok()?;
-    let open = app.open.get_or_init(|| open_functions(&auth, &app.root));
-    match (open.is_empty(), &auth, platform(&app.env)) {
-        (false, ..) => Some(format!("anybody may call {}", open.join(", "))),
-        (true, Auth::Entra { .. }, Platform::Off) => {
-            Some("EASM_AUTH is entra, but the platform's authentication is off".to_owned())
+/// Whether it is certain that nobody may call who should not: `open` are the [`open_functions`].
+///
+/// # Errors
+/// [`Kind::Config`], naming what is open.
+pub fn check(auth: &Auth, env: &Env, open: &[&str]) -> Result<()> {
+    match (auth, platform(env)) {
+        (Auth::Key, _) if !open.is_empty() => Err(Error::new(Kind::Config, "read function.json")
+            .because(format!("anybody may call {}", open.join(", ")))
+            .advise(
+                "package and deploy the functions again, whose authLevel is function; anonymous ones are \
+                 for EASM_AUTH=entra",
+            )),
+        (Auth::Entra { .. }, Platform::Off) => {
+            Err(Error::new(Kind::Config, format!("read {PLATFORM_AUTH}"))
+                .because("EASM_AUTH is entra, but the platform's authentication is off")
+                .advise(
+                    "turn it on, or set EASM_AUTH to key and deploy the functions that demand one",
+                ))
         }
-        (true, ..) => None,
+        (Auth::Key | Auth::Entra { .. }, _) => Ok(()),
     }
 }
 

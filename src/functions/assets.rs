@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::fields::{Field, Fields, Sort, bad_field};
 use super::openapi::{Answer, Operation, schema};
 use super::{App, GET, HTTP_TIME_MAX, POST};
-use crate::config::{Settings, parse};
+use crate::config::parse;
 use crate::encode::csv::{COLUMNS_DEFAULT, COLUMNS_MAX, Csv};
 use crate::encode::ndjson;
 use crate::error::{Error, Kind, Result};
@@ -21,6 +21,7 @@ use crate::export::slice::Slice;
 use crate::export::source::{Cut, Page, Query};
 use crate::host::http::{HttpReply, HttpRequest, JSON, Refusal};
 use crate::model::plan::Within;
+use crate::model::request::Request;
 use crate::secret::holds_credential;
 
 /// Most bytes of assets in an answer (contract, section 4).
@@ -170,14 +171,12 @@ pub async fn run(app: &App, request: &HttpRequest) -> Result<HttpReply, Refusal>
         _ => Fields::of_query(request, FIELDS)?,
     };
     let settings = app.settings()?;
-    if !app.has_target(fields.text("target")?)? {
-        return Err(Refusal::bad_input("target: no target has this name"));
-    }
-    let Asked { query, limit, mark, format } = asked(&fields, settings)?;
+    let name = app.target_named(fields.text("target")?)?;
+    let Asked { query, limit, mark, format } = asked(&fields, &settings.target(name)?.request)?;
     // Held until the answer is read, since it is in memory until then.
     let turn = app.turns.next().await?;
     let slice = Slice::of(until.saturating_duration_since(Instant::now()));
-    let target = slice.bound(app.target()).await.unwrap_or_else(|| {
+    let target = slice.bound(app.target(name)).await.unwrap_or_else(|| {
         Err(Error::new(Kind::Deadline, "get the target ready").because("it took too long"))
     })?;
     let page_size = settings.page_size;
@@ -189,15 +188,15 @@ pub async fn run(app: &App, request: &HttpRequest) -> Result<HttpReply, Refusal>
     Ok(output.end(answered)?.holding(turn))
 }
 
-fn asked(fields: &Fields, settings: &Settings) -> Result<Asked, Refusal> {
+fn asked(fields: &Fields, own: &Request) -> Result<Asked, Refusal> {
     let bad = |err: Error| bad_field(&err);
     let filter = match fields.text("filter")? {
         Some(filter) => parse::filter("filter", filter).map_err(bad)?,
-        None => settings.request.filter.clone(),
+        None => own.filter.clone(),
     };
     let kinds = match fields.texts("kind")? {
         Some(kinds) => parse::kinds("kind", &kinds).map_err(bad)?,
-        None => settings.request.kinds.clone(),
+        None => own.kinds.clone(),
     };
     let columns = fields.texts("columns")?.map(|columns| columns_of(&columns)).transpose()?;
     let format = match (fields.text("format")?.unwrap_or("json"), columns) {

@@ -37,13 +37,18 @@ const OPENED_AT_ONCE: usize = 8;
 /// # Errors
 /// What kept every target from being opened.
 pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
-    let request = &app.settings()?.request;
+    let settings = app.settings()?;
     let now = app.clock().now();
     let slot = slot(timer, app.schedule().and_then(Result::ok).as_ref(), now);
     let (all, slice) = (app.all_books().await?, app.slice()?);
     let opened = all.iter().map(|books| {
-        let opened = slice.bound(one(books, request, slot, now));
-        async { opened.await.unwrap_or_else(|| Err(out_of_time("open a run"))) }.boxed()
+        let slice = slice.clone();
+        async move {
+            let request = &settings.target(books.target())?.request;
+            let opened = slice.bound(one(books, request, slot, now)).await;
+            opened.unwrap_or_else(|| Err(out_of_time("open a run")))
+        }
+        .boxed()
     });
     let opened: Vec<_> =
         stream::iter(opened.collect::<Vec<_>>()).buffered(OPENED_AT_ONCE).collect().await;

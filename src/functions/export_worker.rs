@@ -14,7 +14,7 @@ use crate::export::step::{After, MESSAGE_VERSION, Message, step, without_world};
 pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
     let message = read(text)?;
     note_run(&message.run_id);
-    let Some(books) = app.books(Some(&message.target)).await? else {
+    let Some(books) = app.books(&message.target).await? else {
         return Err(Error::new(Kind::Config, "find the target of a message")
             .because("no target of this app has its name")
             .with("target", &message.target)
@@ -22,8 +22,8 @@ pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
     };
     let slice = app.slice()?;
     debug!(work = ?message.r#do, shard = message.shard, "Begins");
-    let connected =
-        slice.bound(app.target()).await.unwrap_or_else(|| Err(out_of_time("get the target ready")));
+    let connected = slice.bound(app.target(books.target())).await;
+    let connected = connected.unwrap_or_else(|| Err(out_of_time("get the target ready")));
     let after = match connected {
         Ok(target) => step(&target.world, &target.job, &message, &slice).await?,
         Err(err) => {

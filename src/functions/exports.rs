@@ -1,5 +1,7 @@
 //! `Exports`: opens, lists, shows and cancels runs.
 
+use futures::future::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -22,6 +24,9 @@ const LIST_DEFAULT: u64 = 20;
 
 /// Most runs of a list: as many as the history holds.
 const LIST_MAX: u64 = 400;
+
+/// Targets whose books are looked into at once.
+const TARGETS_AT_ONCE: usize = 8;
 
 /// Longest idempotency key.
 const KEY_CHARS_MAX: usize = 255;
@@ -189,12 +194,11 @@ async fn list(app: &App, request: &HttpRequest) -> Answered {
     let target = fields.text("target")?;
     let all = match target {
         None => app.all_books().await?,
-        Some(name) => vec![books_of(app, Some(name)).await?],
+        Some(name) => vec![books_of(app, app.target_named(Some(name))?).await?],
     };
-    let mut found = Vec::new();
-    for books in &all {
-        found.extend(runs::list(books, limit).await?);
-    }
+    let lists = all.iter().map(|books| runs::list(books, limit).boxed());
+    let lists = stream::iter(lists.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE);
+    let mut found: Vec<RunDocument> = lists.try_concat().await?;
     found.sort_by_key(|run| std::cmp::Reverse((run.started_at, run.run_id.clone())));
     found.truncate(limit);
     Ok((HttpReply::json(&List { value: found }), Vec::new()))
@@ -216,12 +220,13 @@ async fn cancel(app: &App, id: &str) -> Answered {
 async fn post(app: &App, request: &HttpRequest) -> Answered {
     Fields::of_query(request, &[])?;
     let fields = Fields::of_body(request, MEMBERS)?;
-    let own = &app.settings()?.request;
-    let books = books_of(app, fields.text("target")?).await?;
+    let name = app.target_named(fields.text("target")?)?;
+    let own = &app.settings()?.target(name)?.request;
     let asked = asked(&fields, own)?;
     if fields.switch("dryRun")? {
-        return dry_run(app, &asked).await;
+        return dry_run(app, name, &asked).await;
     }
+    let books = books_of(app, name).await?;
     let (publishes, now) = (asked == *own, app.clock().now());
     let opening = Opening::now(asked, Trigger::Http, now, publishes);
     let (books, id) = match key(request)? {
@@ -237,7 +242,7 @@ async fn post(app: &App, request: &HttpRequest) -> Answered {
                         "Idempotency-Key: it was used with another body; use a new one",
                     ));
                 }
-                Keyed::Run { target, run_id } => (books_of(app, Some(&target)).await?, run_id),
+                Keyed::Run { target, run_id } => (books_of(app, &target).await?, run_id),
             }
         }
     };
@@ -278,8 +283,8 @@ fn asked(fields: &Fields, own: &Request) -> Result<Request, Refusal> {
     Ok(request)
 }
 
-async fn dry_run(app: &App, asked: &Request) -> Answered {
-    let target = app.target().await?;
+async fn dry_run(app: &App, name: &str, asked: &Request) -> Answered {
+    let target = app.target(name).await?;
     let census = plan::census(target.world.source.as_ref(), asked).await?;
     Ok((HttpReply::json(&census.report(asked)), Vec::new()))
 }
@@ -301,8 +306,8 @@ fn key(request: &HttpRequest) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// The books of the target `name`, or of the only one.
-async fn books_of(app: &App, name: Option<&str>) -> Result<Books, Refusal> {
+/// The books of the target `name`.
+async fn books_of(app: &App, name: &str) -> Result<Books, Refusal> {
     app.books(name).await?.ok_or_else(|| Refusal::bad_input("target: no target has this name"))
 }
 
@@ -312,12 +317,14 @@ async fn find(app: &App, id: &str) -> Result<(Books, RunDocument), Refusal> {
         Refusal::bad_input("runId: use the id of a run, such as 20261122T060000Z-1a2b3c4d")
     })?;
     note_run(&id);
-    for books in app.all_books().await? {
-        if let Some(run) = books.run(&id).await? {
-            return Ok((books, run));
-        }
-    }
-    Err(gone(&id))
+    let all = app.all_books().await?;
+    let looked = all.into_iter().map(|books| {
+        let id = &id;
+        async move { books.run(id).await.map(|run| Some((books, run?))) }.boxed()
+    });
+    let looked = stream::iter(looked.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE);
+    let mut found = looked.try_filter_map(async |found| Ok(found)).boxed();
+    found.try_next().await?.ok_or_else(|| gone(&id))
 }
 
 fn gone(id: &RunId) -> Refusal {

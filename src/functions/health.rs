@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::openapi::{Answer, Operation, schema};
 use super::{App, GET, access};
+use crate::config::Auth;
 use crate::host::http::{HttpReply, JSON};
 
 /// How long an answer stands (contract, section 4).
@@ -85,8 +86,15 @@ async fn problems(app: &App) -> Vec<&'static str> {
         warn!("Not healthy: {problem}: {detail}");
         problems.push(problem);
     };
-    if let Err(err) = app.settings() {
-        found("settings", &err);
+    match app.settings() {
+        Ok(settings) => {
+            let wrong = settings.targets.iter().filter_map(|target| target.settings.as_ref().err());
+            let wrong: Vec<String> = wrong.map(ToString::to_string).collect();
+            if !wrong.is_empty() {
+                found("settings", &wrong.join("; "));
+            }
+        }
+        Err(err) => found("settings", &err),
     }
     // The host drops a timer without a schedule, or with one that it cannot read, with one line in its
     // log.
@@ -95,8 +103,12 @@ async fn problems(app: &App) -> Vec<&'static str> {
         Some(Err(err)) => found("schedule", &err),
         None => found("schedule", &"EXPORT_SCHEDULE is not set, so the timer never goes off"),
     }
-    if let Some(detail) = access::problem(app) {
-        found("authorization", &detail);
+    // What is wrong with the settings is told as such.
+    if let Ok(auth) = Auth::read(&app.env) {
+        let open = app.open.get_or_init(|| access::open_functions(&auth, &app.root));
+        if let Err(err) = access::check(&auth, &app.env, open) {
+            found("authorization", &err);
+        }
     }
     if app.settings().is_ok() {
         let checked = async { app.store().await?.check().await };

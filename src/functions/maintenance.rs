@@ -3,22 +3,26 @@
 
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{App, opened, out_of_time};
+use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::export::books::Books;
-use crate::export::care;
 use crate::export::open::Opening;
 use crate::export::slice::Slice;
 use crate::export::slots::missed;
 use crate::export::step::Message;
 use crate::export::upkeep::{Retention, forget_keys, retain};
+use crate::export::{care, runs};
 use crate::schedule::Schedule;
 
 /// Targets that are looked after at once.
 const TARGETS_AT_ONCE: usize = 4;
+
+/// The age in hours of what there never was.
+const NEVER: f64 = -1.0;
 
 /// Runs the function.
 ///
@@ -72,12 +76,28 @@ async fn look(
     messages: &mut Vec<Message>,
 ) -> Result<()> {
     care::care(books, settings.run_idle_max, messages).await?;
+    tell_age(books, app.clock().now()).await?;
     let Some(schedule) = schedule else { return Ok(()) };
     if let Some(slot) = missed(books, schedule, app.is_timer_disabled()).await? {
-        let (request, now) = (settings.request.clone(), app.clock().now());
+        let request = settings.target(books.target())?.request.clone();
+        let now = app.clock().now();
         let opening = Opening::for_slot(books.target(), request, slot, now, true);
         messages.extend(opened(books, &opening).await?);
     }
+    Ok(())
+}
+
+/// Says how old the newest complete run is, for whoever watches the log: an alert on it finds a target that
+/// is not exported any more, whatever the reason, and the timer's too (docs/operations.md).
+async fn tell_age(books: &Books, now: Timestamp) -> Result<()> {
+    let age = runs::newest_complete(books).await?.map(|newest| now.since(newest.finished_at));
+    let hours = age.map_or(NEVER, |age| age.as_secs_f64() / 3600.0);
+    let target = books.target();
+    let words = match age {
+        Some(_) => format!("The newest complete run of {target} is {hours:.1} hours old"),
+        None => format!("{target} has no complete run yet"),
+    };
+    info!(event = "newest_complete", target_name = target, age_hours = hours, "{words}");
     Ok(())
 }
 

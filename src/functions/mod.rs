@@ -17,15 +17,16 @@ mod maintenance;
 pub mod openapi;
 mod principal;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tracing::{Instrument, Span, info, warn};
 
-use crate::app::{self, Target, Vaults};
+use crate::app::{self, Shared, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Env, STORE_URL, Settings, check_store};
 use crate::error::{Error, Kind, Result};
@@ -100,9 +101,10 @@ pub struct App {
     function_timeout: Duration,
     settings: OnceLock<Result<Settings>>,
     store: OnceCell<Arc<dyn Store>>,
-    target: OnceCell<Arc<Connected>>,
-    /// What is read from Key Vault, by one at a time, also while a target is signed in anew.
-    vaults: Vaults,
+    /// Targets by their name, signed in or about to be.
+    targets: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Connected>>>>>,
+    /// What they share, also while one of them is signed in anew.
+    shared: OnceLock<Shared>,
     /// Functions that anybody may call though they should not.
     open: OnceLock<Vec<&'static str>>,
     health: health::Health,
@@ -120,7 +122,7 @@ struct Connected {
 impl App {
     /// The app in the environment `env`. What ends a run badly is said on `terminal`.
     pub fn new(env: Env, terminal: &Terminal) -> Self {
-        let root = PathBuf::from(env.get("FUNCTIONS_APP_ROOT_PATH").unwrap_or("."));
+        let root = env.app_root().to_owned();
         Self {
             function_timeout: app_root::function_timeout(env.get(TIMEOUT_SETTING), &root),
             env,
@@ -128,8 +130,8 @@ impl App {
             root,
             settings: OnceLock::new(),
             store: OnceCell::new(),
-            target: OnceCell::new(),
-            vaults: Vaults::default(),
+            targets: Mutex::default(),
+            shared: OnceLock::new(),
             open: OnceLock::new(),
             health: health::Health::default(),
             turns: assets::Turns::default(),
@@ -162,7 +164,7 @@ impl App {
             let settings = self.settings()?;
             let elapsed_max = STORE_TIME_MAX.min(settings.slice);
             let retry = RetryPolicy { elapsed_max, ..RetryPolicy::default() };
-            let store = app::store(&settings.store, &settings.identities, &self.env, retry)?;
+            let store = app::store(&settings.store, &settings.own, &self.env, retry)?;
             store.check().await?;
             Ok(store)
         };
@@ -171,34 +173,50 @@ impl App {
 
     /// The books of every target.
     async fn all_books(&self) -> Result<Vec<Books>> {
-        let target = &self.settings()?.workspace;
-        Ok(vec![Books::new(self.store().await?, self.clock(), target)])
+        let (settings, store) = (self.settings()?, self.store().await?);
+        let books = |name: &str| Books::new(Arc::clone(&store), self.clock(), name);
+        Ok(settings.targets.iter().map(|target| books(&target.name)).collect())
     }
 
-    /// The books of the target `name`; of the only one, if none is named. `None`: there is no such
-    /// target.
-    async fn books(&self, name: Option<&str>) -> Result<Option<Books>> {
-        match self.has_target(name)? {
-            true => Ok(self.all_books().await?.into_iter().next()),
-            false => Ok(None),
-        }
+    /// The books of the target `name`. `None`: there is no such target.
+    async fn books(&self, name: &str) -> Result<Option<Books>> {
+        let Some(name) = self.settings()?.target_name(name) else { return Ok(None) };
+        Ok(Some(Books::new(self.store().await?, self.clock(), name)))
     }
 
-    /// Whether there is a target `name`, or any if none is named.
-    fn has_target(&self, name: Option<&str>) -> Result<bool> {
-        let target = &self.settings()?.workspace;
-        Ok(name.is_none_or(|name| target.eq_ignore_ascii_case(name)))
+    /// The target that a caller means with `name`: the only one, if none is named.
+    ///
+    /// # Errors
+    /// A refusal that names the field `target`.
+    fn target_named(&self, name: Option<&str>) -> Result<&str, Refusal> {
+        let settings = self.settings()?;
+        let found = match name {
+            Some(name) => settings.target_name(name),
+            None if settings.targets.len() > 1 => {
+                return Err(Refusal::bad_input("target: there are several; name one"));
+            }
+            None => settings.targets.first().map(|target| target.name.as_str()),
+        };
+        found.ok_or_else(|| Refusal::bad_input("target: no target has this name"))
     }
 
-    /// The target, signed in.
-    async fn target(&self) -> Result<Arc<Connected>> {
+    /// The target `name`, signed in.
+    async fn target(&self, name: &str) -> Result<Arc<Connected>> {
+        let settings = self.settings()?;
+        let target = settings.target(name)?;
+        let shared = self.shared.get_or_init(|| Shared::new(settings.concurrency));
+        let cell = {
+            let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(targets.entry(target.name.clone()).or_default())
+        };
         let connect = || async {
-            let (settings, store) = (self.settings()?, self.store().await?);
-            let target = Target::connect(settings.clone(), &self.vaults, &self.env).await?;
+            let store = self.store().await?;
+            let target = Target::connect(settings, target, shared, &self.env).await?;
             let (world, job) = (target.world(store, Arc::new(Nobody)), target.job());
             Ok(Arc::new(Connected { world, job }))
         };
-        self.target.get_or_try_init(connect).await.cloned()
+        let connected = cell.get_or_try_init(connect).await;
+        connected.cloned().map_err(|err: Error| err.with("target", &target.name))
     }
 
     /// The time that one invocation may work.
@@ -297,7 +315,7 @@ impl Functions for Arc<App> {
     async fn keep(&self, work: Vec<String>) -> Result<()> {
         for text in &work {
             let message = export_worker::read(text)?;
-            if let Some(books) = self.books(Some(&message.target)).await? {
+            if let Some(books) = self.books(&message.target).await? {
                 care::make_due(&books, &message.run_id).await?;
             }
         }

@@ -63,25 +63,36 @@ pub struct Answer {
     pub body: Buffer,
 }
 
+/// Who may send a request now. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// For at most `concurrency` requests at once.
+    pub fn new(concurrency: usize) -> Self {
+        Self(Arc::new(Semaphore::new(concurrency)))
+    }
+}
+
 /// The client. One for each service, shared.
 pub struct Http {
     egress: Egress,
     bearer: Arc<dyn Bearer>,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
-    permits: Semaphore,
+    turns: Turns,
 }
 
 impl Http {
-    /// A client for the service at the end of `egress`, with at most `concurrency` requests at once.
+    /// A client for the service at the end of `egress`. Each request waits for its turn.
     pub fn new(
         egress: Egress,
         bearer: Arc<dyn Bearer>,
         retry: RetryPolicy,
         clock: Arc<dyn Clock>,
-        concurrency: usize,
+        turns: Turns,
     ) -> Self {
-        Self { egress, bearer, retry, clock, permits: Semaphore::new(concurrency) }
+        Self { egress, bearer, retry, clock, turns }
     }
 
     /// Gets `url` and hands its whole answer to `read`, again and again until `read` succeeds, the
@@ -100,7 +111,7 @@ impl Http {
         let mut refused: Option<Secret> = None;
         loop {
             // The turn comes first: waiting for it uses up neither the budget nor a token's life.
-            let permit = self.permits.acquire().await.expect("the semaphore is never closed");
+            let permit = self.turns.0.acquire().await.expect("the semaphore is never closed");
             let budget = tries.begin();
             let asking = async {
                 match refused.take() {
@@ -310,7 +321,7 @@ mod tests {
     fn http(url: &Url, own: &Url) -> Http {
         let egress = Egress::to(url, NamedBy::Setting, Bodies::Unpacked).expect("a way");
         let bearer = Arc::new(Fixed(own.clone()));
-        Http::new(egress, bearer, RetryPolicy::default(), Arc::new(SystemClock), 1)
+        Http::new(egress, bearer, RetryPolicy::default(), Arc::new(SystemClock), Turns::new(1))
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! town      an app root as it is packaged, the simulator, Azurite, hosts that share an account
 //! runs      runs to their end: undisturbed, killed again and again, with every message lost
 //! doors     HTTP through the host: default mode, forwarding, proxying
+//! targets   several targets in one app
 //! recorded  what a real host sent, as the functions are given it
 //! ```
 
 mod doors;
 mod recorded;
 mod runs;
+mod targets;
 mod town;

@@ -47,11 +47,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "doctor",
+        &[
+            "app",
+            "config",
+            "error",
+            "export",
+            "functions",
+            "host",
+            "model",
+            "net",
+            "schedule",
+            "store",
+        ],
+    ),
+    (
         "cli",
         &[
             "app",
             "clock",
             "config",
+            "doctor",
             "error",
             "export",
             "functions",

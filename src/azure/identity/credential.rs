@@ -22,7 +22,7 @@ use super::{OPERATION, Tokens};
 use crate::azure::keyvault::{VAULT_SCOPE, VaultSecret, Vaults};
 use crate::clock::Clock;
 use crate::config::credential::other_tenant;
-use crate::config::{ClientSecret, Credential, Env, Identities};
+use crate::config::{ClientSecret, Credential, Env, Identities, OwnIdentity};
 use crate::error::{Error, Kind, Result};
 use crate::net::Bearer;
 use crate::net::egress::{self, Bodies, Egress, NamedBy, into_azure};
@@ -51,8 +51,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`Kind::Config`] if the endpoint cannot be used.
-    pub fn own(identities: &Identities, env: &Env, clock: &Arc<dyn Clock>) -> Result<Self> {
-        Self::new(identities.own.clone(), &identities.authority, env, clock)
+    pub fn own(own: &OwnIdentity, env: &Env, clock: &Arc<dyn Clock>) -> Result<Self> {
+        Self::new(own.credential.clone(), &own.authority, env, clock)
     }
 
     /// The target's identity. Where its secret is in Key Vault, the app's own identity reads it there,
@@ -66,14 +66,14 @@ impl Identity {
         env: &Env,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self> {
-        let target = Self::new(identities.target.clone(), &identities.authority, env, clock)?;
+        let target = Self::new(identities.target.clone(), &identities.own.authority, env, clock)?;
         let Credential::ClientSecret { secret: ClientSecret::InVault { vault_url, name }, .. } =
             &identities.target
         else {
             return Ok(target);
         };
         let in_vault = vaults.secret(vault_url, name, || {
-            let own = Self::own(identities, env, clock)?;
+            let own = Self::own(&identities.own, env, clock)?;
             let tokens = Tokens::new(own, VAULT_SCOPE, vault_url, Arc::clone(clock));
             VaultSecret::new(vault_url, name, Arc::new(tokens), Arc::clone(clock))
         });
@@ -102,6 +102,11 @@ impl Identity {
             identity.vouching = Some(Arc::new(tokens));
         }
         Ok(identity)
+    }
+
+    /// The client secret in Key Vault that it signs in with, if it does so.
+    pub fn in_vault(&self) -> Option<&VaultSecret> {
+        self.in_vault.as_deref()
     }
 
     /// Whom its tokens are asked of.

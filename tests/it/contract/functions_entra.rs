@@ -129,7 +129,7 @@ async fn settings_that_do_not_say_who_may_call_shut_all_functions_but_health() {
         (&[ENTRA, ("EASM_PRINCIPALS", ",")], "EASM_PRINCIPALS", "settings"),
         (&[("EASM_PRINCIPALS", USER)], "EASM_PRINCIPALS", "settings"),
         // Nothing stands in front of functions that demand nothing.
-        (&[], "anonymous", "authorization"),
+        (&[], "authLevel", "authorization"),
         (&off, "authentication is off", "authorization"),
     ];
     for (vars, word, problem) in cases {

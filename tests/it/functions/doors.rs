@@ -13,33 +13,33 @@ use crate::contract::functions_host::principal;
 use crate::host::{Host, HostOptions};
 
 /// Requests of a client with a key.
-struct Caller<'a> {
+pub struct Caller<'a> {
     host: &'a Host,
     key: String,
     client: Client,
 }
 
 impl<'a> Caller<'a> {
-    fn new(town: &Town, host: &'a Host) -> Self {
+    pub fn new(town: &Town, host: &'a Host) -> Self {
         Self { host, key: town.account.keys.default.clone(), client: plain_client(None) }
     }
 
-    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+    pub fn ask(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.host.url());
         self.client.request(method, url).header("x-functions-key", &self.key)
     }
 
-    async fn get(&self, path: &str) -> Response {
+    pub async fn get(&self, path: &str) -> Response {
         self.ask(Method::GET, path).send().await.unwrap()
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Response {
+    pub async fn post(&self, path: &str, body: &Value) -> Response {
         let ask = self.ask(Method::POST, path).header("content-type", "application/json");
         ask.body(body.to_string()).send().await.unwrap()
     }
 }
 
-async fn read(answer: Response) -> (u16, Value) {
+pub async fn read(answer: Response) -> (u16, Value) {
     let status = answer.status().as_u16();
     let text = answer.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status} {text}")))

@@ -45,7 +45,7 @@ fn firing_at(slot: &str) -> Firing {
     Firing::at(utc(slot))
 }
 
-fn firing() -> Firing {
+pub fn firing() -> Firing {
     firing_at(&slot())
 }
 

@@ -1,0 +1,248 @@
+//! Several targets on a terminal: the real binary against the simulator. The simulator has one workspace,
+//! which targets of different names export in different ways.
+
+use std::collections::BTreeSet;
+
+use easm_export::model::manifest::Manifest;
+use easm_export::sim::{App, Options, Seen, SignIn};
+use serde_json::{Value, json};
+
+use crate::support::{Done, World, assert_same_lines, finish, lines};
+
+/// A target of the simulator's workspace, with `more` members.
+pub fn target(world: &World, name: &str, more: &Value) -> Value {
+    let settings = world.sim.settings();
+    let get = |setting: &str| {
+        let found = settings.iter().find(|(name, _)| *name == setting);
+        found.map(|(_, value)| value.clone()).expect("the simulator sets it")
+    };
+    let mut target = json!({
+        "name": name,
+        "tenantId": get("EASM_TENANT_ID"),
+        "subscriptionId": get("EASM_SUBSCRIPTION_ID"),
+        "resourceGroup": get("EASM_RESOURCE_GROUP"),
+        "workspace": get("EASM_WORKSPACE"),
+    });
+    for (member, value) in more.as_object().expect("members") {
+        target[member] = value.clone();
+    }
+    target
+}
+
+async fn small() -> World {
+    World::new(Options { assets: 400, asset_bytes: 900, ..Options::default() }).await
+}
+
+/// Runs the command with `args` for `targets`.
+async fn run(world: &World, targets: &Value, args: &[&str]) -> Done {
+    let mut command = world.command(args);
+    // What these name is not what is exported.
+    for name in ["TENANT_ID", "SUBSCRIPTION_ID", "RESOURCE_GROUP", "WORKSPACE"] {
+        command.env_remove(format!("EASM_{name}"));
+    }
+    command.env("EASM_TARGETS", targets.to_string());
+    finish(command).await
+}
+
+fn documents(done: &Done) -> Vec<Value> {
+    serde_json::from_slice(&done.stdout).expect("an array")
+}
+
+/// Every line that the run of `document` exported, sorted.
+fn exported(world: &World, document: &Value) -> Vec<Vec<u8>> {
+    let manifest: Manifest = serde_json::from_value(document.clone()).expect("a manifest");
+    lines(&manifest, |path| std::fs::read(world.exports().join(path)).expect("a file"))
+}
+
+#[tokio::test]
+async fn each_target_is_exported_as_it_says_itself() {
+    let world = small().await;
+    let targets = json!([
+        target(&world, "all", &json!({})),
+        target(&world, "Hosts", &json!({ "kinds": ["host"], "compression": "none" })),
+        target(&world, "confirmed", &json!({ "filter": "state = \"confirmed\"" })),
+    ]);
+    let done = run(&world, &targets, &["export", "--json"]).await.expect_code(0);
+    let found = documents(&done);
+    let names: Vec<_> = found.iter().map(|manifest| &manifest["target"]).collect();
+    assert_eq!(names, ["all", "Hosts", "confirmed"]);
+    let inventory = world.sim.inventory();
+    for (manifest, filter) in found.iter().zip(["", "kind = \"host\"", "state = \"confirmed\""]) {
+        assert_eq!(manifest["completeness"], "exact");
+        let case = manifest["target"].as_str().expect("a name");
+        assert_same_lines(&exported(&world, manifest), &inventory.ndjson(filter), case);
+        let prefix = format!("{case}/");
+        let files = manifest["files"].as_array().expect("files");
+        let is_own = |file: &Value| file["path"].as_str().expect("a path").starts_with(&prefix);
+        assert!(!files.is_empty() && files.iter().all(is_own), "{manifest}");
+    }
+    assert!(found[1]["files"][0]["path"].as_str().expect("a path").ends_with(".ndjson"));
+    let done = run(&world, &targets, &["export"]).await.expect_code(0);
+    assert_eq!(done.stderr.lines().count(), 3, "a sentence for each: {}", done.stderr);
+}
+
+#[tokio::test]
+async fn a_target_that_fails_does_not_stop_the_others_and_the_worst_exit_code_counts() {
+    let world = small().await;
+    let check = async |more: Value, code: i32, error: &str, words: &str| {
+        let good = |name: &str| target(&world, name, &json!({}));
+        let targets = json!([good("first"), target(&world, "bad", &more), good("last")]);
+        let done = run(&world, &targets, &["export", "--json"]).await.expect_code(code);
+        let found = documents(&done);
+        for (at, name) in [(0, "first"), (2, "last")] {
+            assert_eq!(found[at]["target"], name, "{more}");
+            assert_eq!(found[at]["completeness"], "exact", "{more}");
+        }
+        assert_eq!(found[1]["target"], "bad");
+        assert_eq!(found[1]["error"]["code"], error, "{}", found[1]);
+        let line = done.error_line();
+        assert!(line.contains("bad") && line.contains(words), "{more}: {line}");
+    };
+    check(json!({ "workspace": "nowhere" }), 1, "not_found", "nowhere").await;
+    check(json!({ "workspace": "nowhere", "region": "eastus" }), 1, "not_found", "404").await;
+    check(json!({ "kinds": "hosts" }), 2, "settings", "kinds of target bad in EASM_TARGETS").await;
+    check(
+        json!({ "tenantId": "9".repeat(8) + "-2222-3333-4444-555555555555" }),
+        2,
+        "settings",
+        "tenant",
+    )
+    .await;
+    check(json!({ "filter": "no such filter" }), 1, "bad_request", "400").await;
+}
+
+#[tokio::test]
+async fn a_target_is_chosen_by_its_name_in_any_case() {
+    let world = small().await;
+    let targets = json!([
+        target(&world, "one", &json!({ "kinds": "host" })),
+        target(&world, "two", &json!({ "kinds": "domain" })),
+        target(&world, "broken", &json!({ "kinds": "hosts" })),
+    ]);
+    let done = run(&world, &targets, &["--target", "TWO", "export", "--json"]).await;
+    let manifest: Value = serde_json::from_slice(&done.expect_code(0).stdout).expect("a manifest");
+    assert_eq!(manifest["target"], "two", "of one target, its manifest alone");
+    let both = ["--target", "two", "--target", "one", "export", "--json", "--dry-run"];
+    let found = documents(&run(&world, &targets, &both).await.expect_code(0));
+    let names: Vec<_> = found.iter().map(|counts| &counts["target"]).collect();
+    assert_eq!(names, ["one", "two"], "in the order of the settings");
+    assert!(found[0]["counts"]["assets"]["byKind"]["host"].is_u64(), "{}", found[0]);
+
+    let done = run(&world, &targets, &["--target", "three", "export"]).await.expect_code(2);
+    assert!(done.error_line().contains("one, two, broken"), "{}", done.stderr);
+    let done = run(&world, &targets, &["--target", "broken", "query"]).await.expect_code(2);
+    assert!(done.error_line().contains("kinds of target broken"), "{}", done.stderr);
+    for args in [&["query"][..], &["export", "--stdout"]] {
+        let done = run(&world, &targets, args).await.expect_code(2);
+        assert!(done.error_line().contains("--target: one, two"), "{}", done.stderr);
+        let chosen = [&["--target", "two"], args].concat();
+        let done = run(&world, &targets, &chosen).await.expect_code(0);
+        assert!(done.stdout_text().lines().all(|line| line.contains("\"domain\"")));
+    }
+}
+
+#[tokio::test]
+async fn runs_are_found_whosever_they_are() {
+    let world = small().await;
+    let targets = json!([
+        target(&world, "one", &json!({})),
+        target(&world, "two", &json!({ "kinds": "host" }))
+    ]);
+    let found = documents(&run(&world, &targets, &["export", "--json"]).await.expect_code(0));
+    let done = run(&world, &targets, &["runs", "list", "--json"]).await.expect_code(0);
+    let list: Value = serde_json::from_slice(&done.stdout).expect("a list");
+    let names: Vec<_> =
+        list["value"].as_array().expect("runs").iter().map(|run| &run["target"]).collect();
+    assert_eq!(names, ["two", "one"], "newest first");
+    let table = run(&world, &targets, &["runs", "list"]).await.expect_code(0);
+    assert!(table.stdout_text().lines().next().expect("a line").contains("  two "));
+    for manifest in &found {
+        let id = manifest["runId"].as_str().expect("an id");
+        let done = run(&world, &targets, &["runs", "show", id, "--json"]).await.expect_code(0);
+        let shown: Value = serde_json::from_slice(&done.stdout).expect("a run");
+        assert_eq!(shown["target"], manifest["target"]);
+        run(&world, &targets, &["runs", "verify", id]).await.expect_code(0);
+        let resume = ["export", "--resume", id, "--json"];
+        let done = run(&world, &targets, &resume).await.expect_code(0);
+        let again: Value = serde_json::from_slice(&done.stdout).expect("its manifest");
+        assert_eq!(&again, manifest);
+    }
+    let unknown = "20260101T000000Z-00000000";
+    for args in [&["runs", "show", unknown][..], &["export", "--resume", unknown]] {
+        let done = run(&world, &targets, args).await.expect_code(1);
+        assert!(done.error_line().contains("2 targets"), "{}", done.stderr);
+    }
+}
+
+/// Three customers: the app's own tenant with its managed identity, and others with app registrations of
+/// their own, by federation and by a secret.
+#[tokio::test]
+async fn each_target_is_signed_in_to_with_its_own_identity() {
+    let trusting =
+        App { client_id: "0a0a0a0a-0000-4000-8000-00000000000a".into(), ..App::default() };
+    let secret = "made-up-secret-of-an-app-b";
+    let known = App {
+        client_id: "0b0b0b0b-0000-4000-8000-00000000000b".into(),
+        secret: Some(secret.to_owned()),
+        ..App::default()
+    };
+    let options = Options {
+        assets: 60,
+        asset_bytes: 900,
+        apps: vec![trusting.clone(), known.clone()],
+        ..Options::default()
+    };
+    let world = World::new(options).await;
+    let targets = json!([
+        target(&world, "managed", &json!({ "credential": "managed-identity" })),
+        target(
+            &world,
+            "federated",
+            &json!({
+                "credential": "federated", "clientId": trusting.client_id,
+            })
+        ),
+        target(&world, "secret", &json!({ "clientId": known.client_id, "clientSecret": secret })),
+    ]);
+    let mut command = world.command(&["export", "--json"]);
+    command.envs(world.sim.settings_for(SignIn::Federated));
+    command.env_remove("EASM_CREDENTIAL").env_remove("EASM_CLIENT_ID");
+    command.env("EASM_TARGETS", targets.to_string());
+    let done = finish(command).await.expect_code(0);
+    for manifest in documents(&done) {
+        assert_eq!(manifest["completeness"], "exact", "{manifest}");
+    }
+    let seen = world.sim.requests();
+    let whose = |seen: &Seen| world.sim.issued(seen.authorization.as_deref()?);
+    let signed_in: BTreeSet<Option<String>> =
+        seen.iter().filter_map(whose).map(|issued| issued.client_id).collect();
+    let all = [None, Some(trusting.client_id), Some(known.client_id)];
+    assert_eq!(signed_in, all.into_iter().collect());
+}
+
+/// The schema takes what the program takes, and refuses what it refuses by form.
+#[tokio::test]
+async fn the_schema_of_the_settings_fits_what_is_read() {
+    let world = small().await;
+    let done = finish(crate::support::bare_command(world.folder.path(), &["schema", "settings"]));
+    let done = done.await.expect_code(0);
+    assert_eq!(done.stderr, "");
+    let schema: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let validator = jsonschema::draft202012::new(&schema).expect("a schema");
+    let check = async |more: Value, is_good: bool| {
+        let targets = json!([target(&world, "one", &more)]);
+        assert_eq!(validator.is_valid(&targets), is_good, "{more}");
+        let counted = run(&world, &targets, &["export", "--dry-run"]).await;
+        assert_eq!(counted.code == 0, is_good, "{more}: {}", counted.stderr);
+    };
+    check(json!({}), true).await;
+    check(json!({ "kinds": ["host"], "format": "ndjson", "region": "eastus" }), true).await;
+    check(json!({ "kinds": "host,domain", "datasets": ["assets"], "delta": "off" }), true).await;
+    check(json!({ "kinds": [1] }), false).await;
+    check(json!({ "format": "xml" }), false).await;
+    check(json!({ "region": "East US" }), false).await;
+    check(json!({ "filter": null }), false).await;
+    check(json!({ "password": "x" }), false).await;
+    check(json!({ "name": "a/b" }), false).await;
+    assert!(!validator.is_valid(&json!([])) && !validator.is_valid(&json!({})));
+}
