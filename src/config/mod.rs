@@ -5,6 +5,7 @@
 //! several targets each is checked for itself ([`targets`]).
 //! What a setting means is the contract, section 2; which there are is [`reference`].
 
+pub mod auth;
 pub mod credential;
 pub mod env;
 pub mod files;
@@ -15,8 +16,9 @@ mod settings;
 mod target;
 pub mod targets;
 
+pub use auth::Auth;
 pub use credential::{ClientSecret, Credential, Identities, OwnIdentity};
 pub use env::Env;
 pub use settings::{BlobAccess, BlobUrl, STORE_URL, Settings, StoreUrl, check_store};
-pub use target::{TargetSettings, region};
+pub use target::{TargetSettings, is_guid, region};
 pub use targets::Named;

@@ -188,9 +188,13 @@ pub const GROUPS: &[Group] = &[
             used(
                 "EASM_AUTH",
                 "key",
-                "Who may call the HTTP functions: `key`, all that this version does.",
+                "Who may call the HTTP functions: `key`, whoever has a key of the host; `entra`, whoever the platform's authentication signed in with Entra. [functions.md](functions.md#who-may-call) has what each needs.",
             ),
-            later("EASM_PRINCIPALS", "", "With `entra`: the object and application ids that may."),
+            used(
+                "EASM_PRINCIPALS",
+                "",
+                "With `entra`, which it is refused without: the object ids and application ids that may call, comma separated. Whoever is signed in, if it is not set.",
+            ),
         ],
     },
     Group {

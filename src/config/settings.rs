@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::auth::Auth;
 use super::credential::{OwnIdentity, refuse_secret_in_azure};
 use super::env::Env;
 use super::target::TargetSettings;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub retention_days: u32,
     /// `EASM_SLICE_SECONDS`: longest that an invocation works.
     pub slice: Duration,
+    /// `EASM_AUTH` and `EASM_PRINCIPALS`: who may call the HTTP functions.
+    pub auth: Auth,
 }
 
 impl Settings {
@@ -85,7 +88,6 @@ impl Settings {
     /// [`Kind::Config`], naming the setting, what is allowed and what was found.
     pub fn read(env: &Env) -> Result<Self> {
         refuse_unknown(env)?;
-        refuse_later(env)?;
         refuse_secret_in_azure(env)?;
         let targets = targets::read(env)?;
         // Where nothing else says so, the app is at home in the tenant of the first.
@@ -119,6 +121,7 @@ impl Settings {
             retention_days: u32::try_from(one("EASM_RETENTION_DAYS", 0..=RETENTION_DAYS_MAX)?)
                 .expect("a hundred years of days"),
             slice: Duration::from_secs(one("EASM_SLICE_SECONDS", 1..=3600)?),
+            auth: Auth::read(env)?,
             run_idle_max: parse::hours("EASM_RUN_HOURS_MAX", get(env, "EASM_RUN_HOURS_MAX"))?,
         })
     }
@@ -162,22 +165,6 @@ fn refuse_unknown(env: &Env) -> Result<()> {
     Err(Error::new(Kind::Config, "read settings")
         .because(format!("unknown setting {}", unknown.join(", ")))
         .advise(advice))
-}
-
-/// What asks for work that this version does not do is refused: left out in silence, it would be
-/// missed only when it is needed.
-fn refuse_later(env: &Env) -> Result<()> {
-    let (name, only) = ("EASM_AUTH", names::default("EASM_AUTH"));
-    if let Some(found) = env.get(name).filter(|found| *found != only) {
-        return Err(parse::refuse(name, &format!("{only}, all that this version does"), found));
-    }
-    match env.get("EASM_PRINCIPALS") {
-        // It would let in whoever has a key.
-        Some(found) => {
-            Err(parse::refuse("EASM_PRINCIPALS", "keys, all that this version asks for", found))
-        }
-        None => Ok(()),
-    }
 }
 
 fn check_api_version(name: &str, text: &str) -> Result<()> {
@@ -272,8 +259,7 @@ mod tests {
         check("EASM_COMPRESSION", "lzma");
         check("EASM_DELTA", "on");
         check("EASM_SCHEMA_POLICY", "fail");
-        check("EASM_AUTH", "entra");
-        check("EASM_PRINCIPALS", "11111111-2222-3333-4444-555555555555");
+        check("EASM_AUTH", "none");
         check("EASM_PAGE_SIZE", "101");
         check("EASM_PAGE_SIZE", "0");
         check("EASM_CONCURRENCY", "65");

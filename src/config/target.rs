@@ -116,7 +116,7 @@ fn required(env: &Env) -> Result<[String; 4]> {
 }
 
 /// Whether `text` is a GUID.
-pub(super) fn is_guid(text: &str) -> bool {
+pub fn is_guid(text: &str) -> bool {
     let lengths = [8, 4, 4, 4, 12];
     let groups: Vec<&str> = text.split('-').collect();
     groups.len() == lengths.len()

@@ -9,11 +9,10 @@ use tracing::debug;
 use super::{Check, Limits, Status, TOOLS_TIME, step};
 use crate::app;
 use crate::config::{
-    BlobAccess, BlobUrl, Credential, Env, STORE_URL, Settings, StoreUrl, check_store,
+    Auth, BlobAccess, BlobUrl, Credential, Env, STORE_URL, Settings, StoreUrl, check_store,
 };
 use crate::error::{Error, Kind, Result};
-use crate::functions::TABLE;
-use crate::host::app_root;
+use crate::functions::access::{self, Platform};
 use crate::net::retry::RetryPolicy;
 use crate::schedule::{self, Schedule};
 use crate::store::Store;
@@ -63,16 +62,19 @@ pub fn schedule(env: &Env) -> Check {
 }
 
 /// Whether whoever calls the functions in `root` is asked who they are.
-pub fn authorization(root: &Path) -> Check {
-    let mut open = app_root::anonymous(TABLE, root);
-    open.retain(|name| *name != "Health");
-    let found = match open.is_empty() {
-        true => Ok("no function is open to anybody".to_owned()),
-        false => Err(Error::new(Kind::Config, "read function.json")
-            .because(format!("anybody may call {}", open.join(", ")))
-            .advise("package and deploy the functions again, whose authLevel is function")),
-    };
-    Check::new("authorization", Duration::ZERO, found)
+pub fn authorization(env: &Env, root: &Path) -> Check {
+    let found = Auth::read(env).and_then(|auth| {
+        access::check(&auth, env, &access::open_functions(&auth, root))?;
+        Ok(match (auth, access::platform(env)) {
+            (Auth::Key, _) => "no function is open to anybody",
+            (Auth::Entra { .. }, Platform::On) => "the platform's authentication is on",
+            (Auth::Entra { .. }, Platform::Off | Platform::Unsaid | Platform::Elsewhere) => {
+                "EASM_AUTH is entra: only the app itself, in Azure, can tell whether the platform's \
+                 authentication is on"
+            }
+        })
+    });
+    Check::new("authorization", Duration::ZERO, found.map(str::to_owned))
 }
 
 /// The store: it is there, and what is written there can be read and taken away again.

@@ -153,7 +153,7 @@ pub async fn examine(
         Ok(settings) => settings,
         Err(_) => {
             checks.push(deployment::schedule(env));
-            checks.push(deployment::authorization(root));
+            checks.push(deployment::authorization(env, root));
             checks.push(Check::skipped("store", "the settings come first"));
             return Ok(checks);
         }
@@ -174,7 +174,7 @@ pub async fn examine(
     let (store, of_targets): (Check, Vec<Vec<Check>>) =
         tokio::join!(deployment::store(&settings, env, limits), looks);
     checks.push(deployment::schedule(env));
-    checks.push(deployment::authorization(root));
+    checks.push(deployment::authorization(env, root));
     checks.push(store);
     checks.extend(of_targets.into_iter().flatten());
     Ok(checks)

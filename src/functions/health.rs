@@ -10,16 +10,12 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::openapi::{Answer, Operation, schema};
-use super::{App, GET, TABLE};
-use crate::config::names;
-use crate::host::app_root;
-use crate::host::http::{HttpReply, JSON, Refusal};
+use super::{App, GET, access};
+use crate::config::Auth;
+use crate::host::http::{HttpReply, JSON};
 
 /// How long an answer stands (contract, section 4).
 const STANDS_FOR: Duration = Duration::from_secs(60);
-
-/// The setting that says who may call.
-const AUTH: &str = "EASM_AUTH";
 
 /// Longest time that the store is waited for.
 const STORE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -107,9 +103,12 @@ async fn problems(app: &App) -> Vec<&'static str> {
         Some(Err(err)) => found("schedule", &err),
         None => found("schedule", &"EXPORT_SCHEDULE is not set, so the timer never goes off"),
     }
-    let open = app.open.get_or_init(|| open_functions(app));
-    if !open.is_empty() {
-        found("authorization", &format!("anybody may call {}", open.join(", ")));
+    // What is wrong with the settings is told as such.
+    if let Ok(auth) = Auth::read(&app.env) {
+        let open = app.open.get_or_init(|| access::open_functions(&auth, &app.root));
+        if let Err(err) = access::check(&auth, &app.env, open) {
+            found("authorization", &err);
+        }
     }
     if app.settings().is_ok() {
         let checked = async { app.store().await?.check().await };
@@ -120,30 +119,4 @@ async fn problems(app: &App) -> Vec<&'static str> {
         }
     }
     problems
-}
-
-/// Functions other than `Health` that anybody may call, though keys are to protect them.
-fn open_functions(app: &App) -> Vec<&'static str> {
-    let mut open = app_root::anonymous(TABLE, &app.root);
-    open.retain(|name| *name != "Health");
-    open
-}
-
-/// Refuses every request while it is not certain that whoever may call is asked for a key: a function is
-/// open to anybody, or something else than keys is wanted (contract, section 2, `EASM_AUTH`).
-///
-/// # Errors
-/// A refusal with `503`.
-pub fn refuse_if_open(app: &App) -> Result<(), Refusal> {
-    let refuse = |words: &str| Err(Refusal::new(503, "settings", words));
-    let (wanted, default) = (app.env.get(AUTH), names::default(AUTH));
-    if wanted.is_some_and(|wanted| wanted != default) {
-        return refuse("EASM_AUTH: only key is part of this version; set it, or take it away");
-    }
-    match app.open.get_or_init(|| open_functions(app)).is_empty() {
-        true => Ok(()),
-        false => {
-            refuse("a function is anonymous, but keys are to protect it; restore its authLevel")
-        }
-    }
 }

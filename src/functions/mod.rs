@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`TABLE`], which says what there is.
 
+pub mod access;
 mod assets;
 mod export_timer;
 mod export_worker;
@@ -14,6 +15,7 @@ mod fields;
 mod health;
 mod maintenance;
 pub mod openapi;
+mod principal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -334,7 +336,7 @@ impl Functions for Arc<App> {
                 looked.map_err(|_| Refusal::new(500, "internal", "a fault in this program"))?;
             return Ok((reply, Vec::new()));
         }
-        health::refuse_if_open(self)?;
+        let auth = access::admit(self, &request)?;
         match name {
             "Exports" => {
                 let work = exports::run(self, &request);
@@ -342,7 +344,7 @@ impl Functions for Arc<App> {
                 let (reply, messages) = done.unwrap_or_else(|_| Err(Refusal::late()))?;
                 Ok((reply, texts(&messages)))
             }
-            "OpenApi" => Ok((openapi::run(&request)?, Vec::new())),
+            "OpenApi" => Ok((openapi::run(&request, &auth)?, Vec::new())),
             "Assets" => Ok((assets::run(self, &request).await?, Vec::new())),
             _ => Err(Refusal::of(&unknown(name))),
         }

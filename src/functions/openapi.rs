@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Field, Fields, Sort};
 use super::{assets, exports, health};
+use crate::config::Auth;
 use crate::host::http::{HttpReply, HttpRequest, JSON, Refusal};
 
 /// One method of one path.
@@ -121,13 +122,13 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
 ///
 /// # Errors
 /// A refusal of a field in the query.
-pub fn run(request: &HttpRequest) -> Result<HttpReply, Refusal> {
+pub fn run(request: &HttpRequest, auth: &Auth) -> Result<HttpReply, Refusal> {
     Fields::of_query(request, &[])?;
-    Ok(HttpReply::json(&document()))
+    Ok(HttpReply::json(&document(auth)))
 }
 
-/// `openapi.json`: OpenAPI 3.1, whose schemas are JSON Schema 2020-12.
-pub fn document() -> Value {
+/// `openapi.json`: OpenAPI 3.1, whose schemas are JSON Schema 2020-12. Who may call is said by `auth`.
+pub fn document(auth: &Auth) -> Value {
     let mut generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into())
         .for_serialize()
@@ -135,9 +136,21 @@ pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations() {
         let path = paths.entry(format!("/{}", operation.path)).or_insert_with(|| json!({}));
-        path[operation.method.to_ascii_lowercase()] = described(operation, &mut generator);
+        path[operation.method.to_ascii_lowercase()] = described(operation, auth, &mut generator);
     }
     let schemas: Map<String, Value> = generator.take_definitions(true);
+    let schemes = match auth {
+        Auth::Key => json!({
+            "header": { "type": "apiKey", "in": "header", "name": "x-functions-key" },
+            "query": { "type": "apiKey", "in": "query", "name": "code" },
+        }),
+        // The platform's authentication reads it.
+        Auth::Entra { .. } => json!({
+            "entra": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+        }),
+    };
+    let any_scheme: Vec<Value> =
+        schemes.as_object().into_iter().flatten().map(|(name, _)| json!({ name: [] })).collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -147,19 +160,13 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
         },
         "servers": [{ "url": "/api" }],
-        "security": [{ "header": [] }, { "query": [] }],
+        "security": any_scheme,
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {
-                "header": { "type": "apiKey", "in": "header", "name": "x-functions-key" },
-                "query": { "type": "apiKey", "in": "query", "name": "code" },
-            },
-        },
+        "components": { "schemas": schemas, "securitySchemes": schemes },
     })
 }
 
-fn described(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+fn described(operation: &Operation, auth: &Auth, generator: &mut SchemaGenerator) -> Value {
     let of_query = operation.query.iter().map(|field| {
         let Field { name, sort, means } = field;
         let schema = schema_of(*sort, false);
@@ -179,7 +186,7 @@ fn described(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         "tags": [operation.function],
         "summary": operation.does,
         "parameters": others.chain(of_query).collect::<Vec<_>>(),
-        "responses": responses(operation, generator),
+        "responses": responses(operation, auth, generator),
     });
     if let Some(members) = operation.body {
         let properties: Map<String, Value> = members
@@ -201,7 +208,7 @@ fn described(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     described
 }
 
-fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
+fn responses(operation: &Operation, auth: &Auth, generator: &mut SchemaGenerator) -> Value {
     let request_id = json!({ "description": "The host's id of the invocation.", "schema": { "type": "string" } });
     let mut responses: Map<String, Value> = Map::new();
     for answer in operation.answers {
@@ -222,12 +229,21 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
             json!({ "description": answer.means, "headers": headers, "content": content });
         responses.insert(answer.status.to_string(), response);
     }
-    for status in operation.refusals {
+    let of_access: &[u16] = match auth {
+        Auth::Entra { .. } if !operation.is_anonymous => &[401, 403],
+        Auth::Entra { .. } | Auth::Key => &[],
+    };
+    for status in operation.refusals.iter().chain(of_access) {
         let schema = generator.subschema_for::<Error>();
         let mut headers = json!({ "x-request-id": request_id });
         if matches!(status, 429 | 503) {
             let means = "Seconds to wait before asking again.";
             headers["retry-after"] =
+                json!({ "description": means, "schema": { "type": "string" } });
+        }
+        if *status == 401 {
+            let means = "What is to be shown: a bearer token.";
+            headers["www-authenticate"] =
                 json!({ "description": means, "schema": { "type": "string" } });
         }
         let content = json!({ plain(JSON): { "schema": schema } });
@@ -247,6 +263,8 @@ fn plain(content_type: &str) -> &str {
 fn why(status: u16) -> &'static str {
     match status {
         400 => "The input is bad; the message says which field.",
+        401 => "Nobody is signed in with Entra.",
+        403 => "Whoever is signed in may not call.",
         404 => "There is no such run.",
         409 => "The run ended, or the idempotency key was used with another body.",
         411 => "A body was announced that did not arrive.",

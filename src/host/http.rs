@@ -107,10 +107,17 @@ impl Body {
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
-    /// Headers of these names and values.
+    /// Headers of these names and values. Values of a repeated name are joined by commas: none of them may
+    /// hide another.
     pub fn new(headers: impl IntoIterator<Item = (String, String)>) -> Self {
-        let lower = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
-        Self(headers.into_iter().map(lower).collect())
+        let mut joined: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in headers {
+            joined
+                .entry(name.to_ascii_lowercase())
+                .and_modify(|known| *known += &format!(",{value}"))
+                .or_insert(value);
+        }
+        Self(joined)
     }
 
     /// The value of the header `name`, which is in lower case.
@@ -127,18 +134,8 @@ impl Headers {
 
 impl From<&HeaderMap> for Headers {
     fn from(headers: &HeaderMap) -> Self {
-        let mut joined: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in headers {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            joined
-                .entry(name.as_str().to_owned())
-                .and_modify(|known| {
-                    known.push(',');
-                    known.push_str(&value);
-                })
-                .or_insert_with(|| value.into_owned());
-        }
-        Self(joined)
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Self::new(headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))))
     }
 }
 
@@ -313,6 +310,16 @@ impl Refusal {
     #[cfg(test)]
     pub fn names(&self, name: &str) -> bool {
         self.message.as_str().contains(name)
+    }
+
+    /// `401`, which asks for a token.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(401, "unauthorized", message)
+    }
+
+    /// `403`.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(403, "forbidden", message)
     }
 
     /// `404`.

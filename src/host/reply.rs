@@ -140,6 +140,9 @@ fn refused(refusal: &Refusal, id: &str) -> HttpReply {
     if let Some(pause) = retry_after {
         headers.push(("retry-after", pause.as_secs().max(1).to_string()));
     }
+    if *status == 401 {
+        headers.push(("www-authenticate", "Bearer".to_owned()));
+    }
     headers.extend(allow.clone().map(|allow| ("allow", allow)));
     let status = if (400..600).contains(status) { *status } else { 500 };
     let body = vec![body.to_string().into()];

@@ -17,6 +17,7 @@ use crate::support::{Done, World, assert_same_lines, finish};
 mod ends;
 mod functions;
 mod functions_assets;
+mod functions_entra;
 pub mod functions_host;
 mod functions_life;
 pub mod functions_payload;

@@ -3,14 +3,17 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::level::Auth;
 use crate::{Failure, Result};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-cargo xtask package [--target TRIPLE] [--include PATH]... [--out DIR] [--binary PATH]
+cargo xtask package [--auth key|entra] [--target TRIPLE] [--include PATH]... [--out DIR] [--binary PATH]
 
 Makes what a Functions host can run: DIR/easm-export/ and DIR/easm-export.zip.
 
+  --auth WHO       who asks callers who they are, as EASM_AUTH of the app is set: key (default), the host,
+                   or entra, the platform's authentication, behind which no function demands a key
   --target TRIPLE  what to build for: x86_64-unknown-linux-gnu (default), or aarch64-unknown-linux-gnu.
                    Always linked statically, with the release profile and without the simulator
   --include PATH   a file or folder below the current folder, put at the same place in the package,
@@ -30,6 +33,8 @@ pub enum Command {
 /// How to make a package.
 #[derive(Debug)]
 pub struct Options {
+    /// Who stands in front of the functions.
+    pub auth: Auth,
     /// What to build for, and what a binary must be made for.
     pub target: String,
     /// What else belongs into it, as written.
@@ -52,6 +57,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         _ => return Err(usage("the one command there is, is `package`")),
     }
     let mut options = Options {
+        auth: Auth::Key,
         target: "x86_64-unknown-linux-gnu".to_owned(),
         include: Vec::new(),
         out: PathBuf::from("dist"),
@@ -62,7 +68,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
         if flag == "--help" || flag == "-h" {
             return Ok(Command::Help);
         }
-        let is_known = ["--target", "--include", "--out", "--binary"].contains(&flag.as_str());
+        let is_known =
+            ["--auth", "--target", "--include", "--out", "--binary"].contains(&flag.as_str());
         if !is_known {
             return Err(usage(&format!("{flag} is not an option of `package`")));
         }
@@ -71,6 +78,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command> {
             return Err(usage(&format!("{flag} needs a value")));
         };
         match flag.as_str() {
+            "--auth" => {
+                let word = value.to_string_lossy().into_owned();
+                let auth = Auth::parse(&word);
+                options.auth =
+                    auth.ok_or_else(|| usage(&format!("--auth {word}: use key or entra")))?;
+            }
             "--target" => options.target = value.to_string_lossy().into_owned(),
             "--include" => options.include.push(value.into()),
             "--out" => options.out = value.into(),
@@ -109,6 +122,7 @@ mod tests {
         check(&["package", "--out"], "--out needs a value");
         check(&["package", "--out", ""], "--out needs a value");
         check(&["package", "--include", "--out", "x"], "--include needs a value");
+        check(&["package", "--auth", "none"], "--auth none: use key or entra");
     }
 
     #[test]
@@ -118,9 +132,16 @@ mod tests {
         else {
             panic!("it is understood");
         };
-        assert_eq!(options.target, "x86_64-unknown-linux-gnu");
+        assert_eq!(
+            (options.target.as_str(), options.auth),
+            ("x86_64-unknown-linux-gnu", Auth::Key)
+        );
         assert_eq!(options.include, [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!((options.out, options.binary), (PathBuf::from("x"), None));
+        let Ok(Command::Package(options)) = read(&["package", "--auth", "entra"]) else {
+            panic!("it is understood");
+        };
+        assert_eq!(options.auth, Auth::Entra);
         assert!(matches!(read(&["package", "--help"]), Ok(Command::Help)));
     }
 }

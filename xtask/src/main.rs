@@ -13,6 +13,7 @@ mod args;
 mod compile;
 mod elf;
 mod include;
+mod level;
 mod package;
 
 use std::process::ExitCode;

@@ -3,7 +3,8 @@
 //! ```text
 //! host.json                what the host does, as in the repository
 //! easm-export              the binary, with its execute bit
-//! {Function}/function.json lifted out of functions/, since the host looks only here
+//! {Function}/function.json lifted out of functions/, since the host looks only here; with --auth entra,
+//!                          without keys
 //! ...                      what --include names
 //! ```
 
@@ -16,12 +17,15 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, System, ZipWriter};
 
 use crate::args::Options;
+use crate::level::{self, Auth};
 use crate::{Failure, Result, compile, elf, include};
 
 /// The binary, as `host.json` names it.
 const BINARY: &str = "easm-export";
 /// Name of the folder and, with its ending, of the zip.
 const PACKAGE: &str = "easm-export";
+/// What the host reads of a function.
+const FUNCTION: &str = "function.json";
 /// Settings that somebody put beside a package to start it locally. They are none of it, and stay.
 const LOCAL_SETTINGS: &str = "local.settings.json";
 
@@ -58,7 +62,7 @@ pub fn package(options: &Options) -> Result<String> {
              aarch64-unknown-linux-gnu"
         )));
     };
-    let mut entries = of_repository(&root)?;
+    let mut entries = of_repository(&root, options.auth)?;
     // Before the build, so that what is refused is refused at once.
     let included = included(options, &entries)?;
     entries.extend(included);
@@ -82,8 +86,14 @@ pub fn package(options: &Options) -> Result<String> {
     let archive = options.out.join(format!("{PACKAGE}.zip"));
     write_folder(&folder, &entries)?;
     write_archive(&archive, &zip)?;
+    let advice = match options.auth {
+        Auth::Key => "",
+        Auth::Entra => {
+            " No function demands a key: set EASM_AUTH=entra and turn the platform's authentication on."
+        }
+    };
     Ok(format!(
-        "Packaged {} files: {} and {} ({} bytes, the binary {n_bytes}).",
+        "Packaged {} files: {} and {} ({} bytes, the binary {n_bytes}).{advice}",
         entries.len(),
         folder.display(),
         archive.display(),
@@ -97,11 +107,22 @@ fn root() -> PathBuf {
     xtask.parent().expect("xtask/ lies in the repository").to_owned()
 }
 
-/// `host.json` and the lifted functions.
-fn of_repository(root: &Path) -> Result<BTreeMap<String, Entry>> {
+/// `host.json` and the lifted functions, which demand a key unless `auth` stands in front of them.
+fn of_repository(root: &Path, auth: Auth) -> Result<BTreeMap<String, Entry>> {
     let mut entries = BTreeMap::new();
     let mut add = |name: String, path: PathBuf| -> Result<()> {
-        entries.insert(name, Entry { bytes: read(&path)?, is_program: false });
+        let mut bytes = read(&path)?;
+        if auth == Auth::Entra && path.ends_with(FUNCTION) {
+            let open =
+                str::from_utf8(&bytes).map_err(|_| "is not UTF-8").and_then(level::anonymous);
+            bytes = open
+                .map_err(|reason| {
+                    let path = path.display();
+                    Failure::Failed(format!("{path} {reason}; restore the one of the repository"))
+                })?
+                .into_bytes();
+        }
+        entries.insert(name, Entry { bytes, is_program: false });
         Ok(())
     };
     add("host.json".to_owned(), root.join("host.json"))?;
@@ -113,7 +134,7 @@ fn of_repository(root: &Path) -> Result<BTreeMap<String, Entry>> {
             continue;
         }
         let name = entry.file_name().to_string_lossy().into_owned();
-        add(format!("{name}/function.json"), entry.path().join("function.json"))?;
+        add(format!("{name}/{FUNCTION}"), entry.path().join(FUNCTION))?;
     }
     Ok(entries)
 }

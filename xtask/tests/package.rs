@@ -161,6 +161,23 @@ fn what_is_included_lies_where_it_lay() {
 }
 
 #[test]
+fn behind_the_platforms_authentication_http_functions_demand_no_key_and_all_else_is_the_same() {
+    let desk = Desk::new();
+    desk.package(&["--auth", "entra"]);
+    let mut open = wanted(&[]);
+    for function in ["Assets", "Exports", "OpenApi"] {
+        let (_, bytes) = open.get_mut(&format!("{function}/function.json")).unwrap();
+        let text = str::from_utf8(bytes).unwrap();
+        assert_eq!(text.matches("\"authLevel\": \"function\"").count(), 1, "{function}");
+        *bytes = text.replace("\"function\"", "\"anonymous\"").into();
+    }
+    assert_same(&desk.folder(), &open);
+    assert_same(&read_zip(desk.zip()), &open);
+    desk.package(&["--auth", "key"]);
+    assert_same(&desk.folder(), &wanted(&[]));
+}
+
+#[test]
 fn the_same_inputs_make_the_same_zip() {
     let one = Desk::new();
     let other = Desk::new();

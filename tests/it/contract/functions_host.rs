@@ -9,8 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
@@ -347,13 +349,24 @@ async fn taken(answer: reqwest::Response) -> (u16, BTreeMap<String, String>, Str
     (status, headers, answer.text().await.unwrap())
 }
 
+/// The header with which the platform passes on a principal with the claims `claims`, signed in by
+/// Entra.
+pub fn principal(claims: &[(&str, &str)]) -> String {
+    let claims = claims.iter().map(|(typ, val)| json!({"typ": typ, "val": val}));
+    let principal = json!({"auth_typ": "aad", "claims": claims.collect::<Vec<_>>(),
+        "name_typ": "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name",
+        "role_typ": "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"});
+    STANDARD.encode(principal.to_string())
+}
+
 /// Fails unless `document` has the operation, the status, the headers and the body of `answer`.
 #[track_caller]
-fn assert_documented(document: &Value, ask: &Ask, answer: &Answer) {
+pub fn assert_documented(document: &Value, ask: &Ask, answer: &Answer) {
     let operation = &document["paths"][ask.template()][ask.method.to_lowercase()];
     let response = &operation["responses"][answer.status.to_string()];
     assert!(response.is_object(), "not in the document: {ask:?}: {answer:?}");
-    for name in ["location", "retry-after", "x-easm-next-mark", "x-request-id"] {
+    for name in ["location", "retry-after", "www-authenticate", "x-easm-next-mark", "x-request-id"]
+    {
         let is_told = response["headers"].get(name).is_some();
         assert!(is_told || !answer.headers.contains_key(name), "{name}: {ask:?}: {answer:?}");
     }

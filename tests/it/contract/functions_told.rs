@@ -153,20 +153,6 @@ async fn what_the_service_refuses_is_told_without_its_token() {
     }
 }
 
-/// This version does not look at who signed in, so nobody is let in as if it did.
-#[tokio::test]
-async fn with_entra_nobody_is_answered() {
-    let world = world(5).await;
-    let handler = Handler::start(&world, &[("EASM_AUTH", "entra")]).await;
-    for mode in Mode::BOTH {
-        for path in ["/exports", "/assets", "/openapi.json"] {
-            handler.ask_raw(mode, &ask("GET", path)).await.expect_error(503, "EASM_AUTH");
-        }
-        handler.ask_raw(mode, &ask("GET", "/health")).await.expect(503);
-    }
-    handler.end().await;
-}
-
 #[tokio::test]
 async fn an_unknown_setting_is_reported_by_its_name() {
     let world = world(5).await;

@@ -9,6 +9,7 @@ use url::form_urlencoded;
 
 use super::town::{LIMIT, Town, log, stderr};
 use crate::azurite::plain_client;
+use crate::contract::functions_host::principal;
 use crate::host::{Host, HostOptions};
 
 /// Requests of a client with a key.
@@ -100,6 +101,46 @@ async fn a_caller_sees_the_same_whichever_way_the_host_passes_requests_on() {
             let line = line.to_string();
             assert!(!line.contains(&caller.key), "{way}: a key in the log: {line}");
         }
+    }
+}
+
+/// Behind the platform's authentication the host asks for nothing, and passes on whom that signed in.
+#[tokio::test]
+async fn with_entra_a_principal_takes_the_place_of_a_key_whichever_way_the_host_passes_it_on() {
+    let test =
+        "with_entra_a_principal_takes_the_place_of_a_key_whichever_way_the_host_passes_it_on";
+    let options = Options { assets: 50, asset_bytes: 900, ..Options::default() };
+    let Some(town) = Town::new(test, options).await else { return };
+    town.take_keys_away();
+    let (known, stranger) =
+        ["1", "2"].map(|n| format!("{n}1111111-2222-3333-4444-aaaaaaaaaaaa")).into();
+    let client = plain_client(None);
+    for (way, options) in ways(&town) {
+        let options = options.set("EASM_AUTH", "entra").set("EASM_PRINCIPALS", &known);
+        let host = town.host(options).await;
+        let get = async |path: &str, id: Option<&str>| {
+            let mut ask = client.get(format!("{}{path}", host.url()));
+            if let Some(id) = id {
+                let claims = principal(&[("oid", id), ("name", "Somebody Somewhere")]);
+                ask = ask.header("X-MS-CLIENT-PRINCIPAL", claims);
+                ask = ask.header("X-MS-CLIENT-PRINCIPAL-ID", id);
+                ask = ask.header("X-MS-CLIENT-PRINCIPAL-IDP", "aad");
+            }
+            ask.send().await.unwrap()
+        };
+        for path in ["/api/exports", "/api/assets", "/api/openapi.json"] {
+            let answer = get(path, None).await;
+            assert_eq!(answer.headers()["www-authenticate"], "Bearer", "{way} {path}");
+            let (status, refused) = read(answer).await;
+            assert_eq!((status, &refused["error"]["code"]), (401, &json!("unauthorized")), "{way}");
+            let (status, refused) = read(get(path, Some(&stranger)).await).await;
+            assert_eq!((status, &refused["error"]["code"]), (403, &json!("forbidden")), "{way}");
+            assert_eq!(get(path, Some(&known)).await.status(), 200, "{way} {path}");
+        }
+        assert_eq!(read(get("/api/health", None).await).await, (200, json!({"status": "ok"})));
+        let said = log(&host).into_iter().map(|line| line.to_string()).collect::<String>();
+        assert!(!said.contains("Somebody"), "{way}: {said}");
+        assert_eq!(stderr(&host), [""; 0], "{way}");
     }
 }
 

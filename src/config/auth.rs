@@ -1,0 +1,115 @@
+//! Who may call the HTTP functions: `EASM_AUTH` and `EASM_PRINCIPALS`.
+//!
+//! Read apart from the other settings too: whatever else is wrong, nobody is let in who may not call.
+
+use super::env::Env;
+use super::target::is_guid;
+use super::{names, parse};
+use crate::error::{Error, Kind, Result};
+
+/// The setting that says who may call.
+pub const AUTH: &str = "EASM_AUTH";
+
+/// The setting that names the principals that may call.
+pub const PRINCIPALS: &str = "EASM_PRINCIPALS";
+
+/// Who may call the HTTP functions other than `Health`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Whoever has a key: the host asks for it.
+    Key,
+    /// Whoever the platform has signed in with Entra.
+    Entra {
+        /// Object ids and application ids that may call: GUIDs in lower case, each once. Empty: whoever is
+        /// signed in.
+        principals: Vec<String>,
+    },
+}
+
+impl Auth {
+    /// Reads and checks both settings of `env`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the setting, what is allowed and what was found.
+    pub fn read(env: &Env) -> Result<Self> {
+        let listed = env.get(PRINCIPALS);
+        match env.get(AUTH).unwrap_or(names::default(AUTH)) {
+            "entra" => Ok(Self::Entra { principals: listed.map_or(Ok(Vec::new()), principals)? }),
+            "key" if listed.is_some() => {
+                Err(Error::new(Kind::Config, format!("read {PRINCIPALS}"))
+                    .because(format!("{AUTH} is key, so it would protect nothing"))
+                    .advise(format!("set {AUTH} to entra, or take {PRINCIPALS} away")))
+            }
+            "key" => Ok(Self::Key),
+            other => Err(parse::refuse(AUTH, "key or entra", other)),
+        }
+    }
+}
+
+/// Comma separated GUIDs. A list without any is refused: it would let in everybody.
+fn principals(text: &str) -> Result<Vec<String>> {
+    const ALLOWED: &str = "object ids and application ids of Entra, which are GUIDs such as \
+                           6f0cd1a5-7d1c-4a34-9a0e-0123456789ab, with commas between them";
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let mut principals = words
+        .map(|word| match is_guid(word) {
+            true => Ok(word.to_ascii_lowercase()),
+            false => Err(parse::refuse(PRINCIPALS, ALLOWED, word)),
+        })
+        .collect::<Result<Vec<String>>>()?;
+    principals.sort_unstable();
+    principals.dedup();
+    match principals.is_empty() {
+        true => Err(parse::refuse(PRINCIPALS, ALLOWED, text)),
+        false => Ok(principals),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "11111111-2222-3333-4444-aaaaaaaaaaaa";
+    const TWO: &str = "66666666-7777-8888-9999-bbbbbbbbbbbb";
+
+    fn read(auth: &str, principals: &str) -> Result<Auth> {
+        let vars = [(AUTH, auth), (PRINCIPALS, principals)];
+        Auth::read(&Env::new(vars.map(|(name, value)| (name.to_owned(), value.to_owned()))))
+    }
+
+    #[test]
+    fn who_may_call_is_read_from_two_settings() {
+        let entra = |principals: &[&str]| Auth::Entra {
+            principals: principals.iter().map(|&id| id.to_owned()).collect(),
+        };
+        let check = |auth: &str, principals: &str, want: Auth| {
+            assert_eq!(read(auth, principals).expect("good"), want, "{auth} {principals}");
+        };
+        check("", "", Auth::Key);
+        check("key", " ", Auth::Key);
+        check("entra", "", entra(&[]));
+        check("entra", ONE, entra(&[ONE]));
+        let shouted = ONE.to_uppercase();
+        check("entra", &format!(" {TWO},, {shouted} ,{ONE},"), entra(&[ONE, TWO]));
+    }
+
+    #[test]
+    fn what_would_let_in_the_wrong_ones_is_refused_by_name() {
+        let check = |auth: &str, principals: &str, name: &str, word: &str| {
+            let err = read(auth, principals).expect_err("refused");
+            assert_eq!(err.kind(), Kind::Config);
+            let text = err.to_string();
+            assert!(text.contains(&format!("read {name}")) && text.contains(word), "{text}");
+        };
+        check("Entra", "", AUTH, "Entra");
+        check("none", "", AUTH, "key or entra");
+        check("none", ONE, AUTH, "none");
+        // Keys are no principals.
+        check("key", ONE, PRINCIPALS, "EASM_AUTH to entra");
+        check("", ONE, PRINCIPALS, "protect nothing");
+        check("entra", "someone@contoso.com", PRINCIPALS, "someone@contoso.com");
+        check("entra", &format!("{ONE};{TWO}"), PRINCIPALS, "commas");
+        check("entra", &format!("{ONE},{{{TWO}}}"), PRINCIPALS, "{66666666");
+        check("entra", ",", PRINCIPALS, "GUIDs");
+    }
+}

@@ -1,0 +1,130 @@
+//! Who may call: what stands in front of every HTTP function but `Health` (contract, section 2,
+//! `EASM_AUTH`).
+//!
+//! With `key` the host asks for a key, so no function may be anonymous. With `entra` the platform's
+//! authentication stands in front of the host, and passes on whom it signed in; whether the functions
+//! demand a key besides does not matter.
+//!
+//! Start reading at [`admit`].
+
+use std::path::Path;
+use std::sync::Once;
+
+use tracing::{debug, warn};
+
+use super::principal::Principal;
+use super::{App, TABLE};
+use crate::config::{Auth, Env};
+use crate::error::{Error, Kind, Result};
+use crate::host::app_root;
+use crate::host::http::{HttpRequest, Refusal};
+
+/// Where the platform says whether its authentication is on: `True` or `False`. It injects it into apps on
+/// Windows and Linux (App Service, "Environment variables"), and the host itself takes a principal from
+/// the headers only if it is true.
+const PLATFORM_AUTH: &str = "WEBSITE_AUTH_ENABLED";
+
+/// What is said of the platform's authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// It is on.
+    On,
+    /// It is off: whoever calls may write a principal of their own into the headers.
+    Off,
+    /// Nothing, which is no reason to refuse: whether every plan says it, is not written anywhere.
+    Unsaid,
+    /// This is not Azure, where nothing stands in front.
+    Elsewhere,
+}
+
+/// Refuses `request` unless whoever calls may. Gives what that was decided by.
+///
+/// # Errors
+/// `503` while it is not certain that anybody else is kept out, `401` without a principal, `403` for one
+/// that is not listed.
+pub fn admit(app: &App, request: &HttpRequest) -> Result<Auth, Refusal> {
+    let auth = Auth::read(&app.env)?;
+    let open = app.open.get_or_init(|| open_functions(&auth, &app.root));
+    check(&auth, &app.env, open).map_err(|err| Refusal::of(&err))?;
+    let Auth::Entra { principals } = &auth else { return Ok(auth) };
+    if platform(&app.env) == Platform::Unsaid {
+        // Once a process: it would be every request.
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            warn!(
+                "{PLATFORM_AUTH} is not set: see that the platform's authentication is on, since without it \
+                 anybody may pass for any principal"
+            );
+        });
+    }
+    let principal = Principal::read(&request.headers)?;
+    debug!(principal.id = principal.object_id(), "Signed in");
+    principal.check(principals)?;
+    Ok(auth)
+}
+
+/// Functions other than `Health` that anybody may call though they should not, by their `function.json` in
+/// `root`, the folder that the host serves.
+pub fn open_functions(auth: &Auth, root: &Path) -> Vec<&'static str> {
+    match auth {
+        Auth::Key => {
+            let mut open = app_root::anonymous(TABLE, root);
+            open.retain(|name| *name != "Health");
+            open
+        }
+        Auth::Entra { .. } => Vec::new(),
+    }
+}
+
+/// What is said of the platform's authentication in the environment `env`.
+pub fn platform(env: &Env) -> Platform {
+    match env.get(PLATFORM_AUTH) {
+        _ if !env.is_in_azure() => Platform::Elsewhere,
+        None => Platform::Unsaid,
+        Some(said) if said.eq_ignore_ascii_case("true") => Platform::On,
+        Some(_) => Platform::Off,
+    }
+}
+
+/// Whether it is certain that nobody may call who should not: `open` are the [`open_functions`].
+///
+/// # Errors
+/// [`Kind::Config`], naming what is open.
+pub fn check(auth: &Auth, env: &Env, open: &[&str]) -> Result<()> {
+    match (auth, platform(env)) {
+        (Auth::Key, _) if !open.is_empty() => Err(Error::new(Kind::Config, "read function.json")
+            .because(format!("anybody may call {}", open.join(", ")))
+            .advise(
+                "package and deploy the functions again, whose authLevel is function; anonymous ones are \
+                 for EASM_AUTH=entra",
+            )),
+        (Auth::Entra { .. }, Platform::Off) => {
+            Err(Error::new(Kind::Config, format!("read {PLATFORM_AUTH}"))
+                .because("EASM_AUTH is entra, but the platform's authentication is off")
+                .advise(
+                    "turn it on, or set EASM_AUTH to key and deploy the functions that demand one",
+                ))
+        }
+        (Auth::Key | Auth::Entra { .. }, _) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_azure_the_platform_says_whether_its_authentication_is_on() {
+        let host = [("FUNCTIONS_CUSTOMHANDLER_PORT", "1"), ("WEBSITE_SITE_NAME", "app")];
+        let check = |vars: &[(&str, &str)], want: Platform| {
+            let vars = vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+            assert_eq!(platform(&Env::new(vars)), want);
+        };
+        check(&[host[0], host[1], (PLATFORM_AUTH, "True")], Platform::On);
+        check(&[host[0], host[1], (PLATFORM_AUTH, "true")], Platform::On);
+        check(&[host[0], host[1], (PLATFORM_AUTH, "False")], Platform::Off);
+        check(&[host[0], host[1], (PLATFORM_AUTH, "1")], Platform::Off);
+        check(&host, Platform::Unsaid);
+        check(&[host[0], (PLATFORM_AUTH, "False")], Platform::Elsewhere);
+    }
+}
