@@ -107,7 +107,10 @@ async fn place(
 ) -> Result<String> {
     let asked = services.asked_region().await;
     // Nobody else writes there.
-    found.get_or_init(|| asked.as_ref().map(String::clone).map_err(Error::kind));
+    found.get_or_init(|| match &asked {
+        Ok(region) => Ok(region.clone()),
+        Err(err) => Err(err.kind()),
+    });
     let region = asked?;
     match &target.region {
         Some(set) if *set != region => Err(Error::new(Kind::Config, "compare the region")

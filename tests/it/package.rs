@@ -102,6 +102,12 @@ async fn every_value_of_the_sample_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
         let text = json!({"IsEncrypted": false, "Values": values, "Examples": {"A": "b"}});
         fs::write(folder.path().join("local.settings.json"), text.to_string()).unwrap();
+        // What the example of EASM_TARGETS names.
+        let guid = "66666666-7777-8888-9999-aaaaaaaaaaaa";
+        let targets = json!([{
+            "tenantId": guid, "subscriptionId": guid, "resourceGroup": "rg", "workspace": "fabrikam",
+        }]);
+        fs::write(folder.path().join("targets.json"), targets.to_string()).unwrap();
         let list = bare_command(folder.path(), &["runs", "list", "--json", "--store", "exports"]);
         finish(list).await.expect_code(0);
     }
