@@ -12,6 +12,7 @@ mod runs;
 mod serve;
 #[cfg(feature = "sim")]
 mod simulate;
+mod workspace;
 
 use std::ffi::OsString;
 use std::io;
@@ -64,6 +65,8 @@ enum Command {
     Query(query::Args),
     /// Look at runs in the store, cancel, publish and verify them.
     Runs(runs::Args),
+    /// List workspaces, create one, delete one.
+    Workspace(workspace::Args),
     /// Export a made-up inventory from a simulator to ./exports. Needs no Azure and no settings.
     #[cfg(feature = "sim")]
     Demo(demo::Args),
@@ -108,8 +111,10 @@ async fn run(
     terminal: &Terminal,
 ) -> Result<u8> {
     let mut env = Env::of_process(env)?;
-    let needs_settings =
-        matches!(cli.command, Command::Export(_) | Command::Query(_) | Command::Runs(_));
+    let needs_settings = matches!(
+        cli.command,
+        Command::Export(_) | Command::Query(_) | Command::Runs(_) | Command::Workspace(_)
+    );
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
         let files = Env::new(read_env_files()?);
         files.keep_secrets();
@@ -135,6 +140,10 @@ async fn run(
         Command::Runs(args) => {
             let settings = settings(&env, &cli.target)?;
             runs::run(args, &settings, &env, terminal).await
+        }
+        Command::Workspace(args) => {
+            let settings = settings(&env, &cli.target)?;
+            workspace::run(args, &settings, &env, terminal).await
         }
         #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(args).await,

@@ -27,4 +27,5 @@ mod store_requests;
 mod support;
 mod tidy;
 mod vault;
+mod workspace;
 mod worlds;
