@@ -93,7 +93,11 @@ fn one(state: &State, call: &Call, group: &str, name: &str) -> Answer {
         _ => return not_allowed(),
     };
     match found.filter(|one| one.phase != Phase::Gone) {
-        Some(one) => Answer::json(200, one.json(subscription).to_string().into_bytes()),
+        Some(one) => {
+            let answer = Answer::json(200, one.json(subscription).to_string().into_bytes());
+            let is_settled = matches!(one.phase, Phase::There(0) | Phase::Failed);
+            if is_settled { answer } else { with_pause(state, answer) }
+        }
         None => {
             let what = format!("Microsoft.Easm/workspaces/{name}' under resource group '{group}");
             not_found("ResourceNotFound", &what)

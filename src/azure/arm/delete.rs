@@ -45,6 +45,7 @@ impl Arm {
                 }
             }
         };
+        wait.pause(asked.take()).await?;
         loop {
             if let Some(begun) = &track {
                 match self.look(OPERATION, begun).await.map_err(goes_on)? {
@@ -56,15 +57,15 @@ impl Arm {
                     }
                 }
             } else {
-                match self.find(path).await {
-                    Ok(None) => return Ok(found),
-                    Ok(Some(now)) if now.stage() == Stage::Failed => {
-                        // It may have been so before; only what was deleting and has failed is news.
-                        if found.stage() != Stage::Failed {
+                match self.find_and_pause(path).await {
+                    Ok((None, _)) => return Ok(found),
+                    Ok((Some(now), pause)) => {
+                        // It may have been so before; only what was not and has failed is news.
+                        if now.stage() == Stage::Failed && found.stage() != Stage::Failed {
                             return Err(mend(failed(), path));
                         }
+                        asked = pause;
                     }
-                    Ok(Some(_)) => {}
                     Err(err) if is_group_missing(&err) => return Ok(found),
                     Err(err) => return Err(goes_on(err)),
                 }

@@ -82,7 +82,11 @@ impl Arm {
             } else {
                 let now = match found.take() {
                     Some(found) => Some(found),
-                    None => self.find(path).await.map_err(goes_on)?,
+                    None => {
+                        let (now, pause) = self.find_and_pause(path).await.map_err(goes_on)?;
+                        asked = pause;
+                        now
+                    }
                 };
                 match now {
                     Some(workspace) => match workspace.stage() {

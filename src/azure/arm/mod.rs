@@ -28,6 +28,8 @@ mod testing;
 mod waiting;
 mod wire;
 
+use std::time::Duration;
+
 use url::Url;
 
 use crate::azure::easm::Path;
@@ -85,9 +87,20 @@ impl Arm {
     /// # Errors
     /// What ARM or the network failed with, and that what stands above the workspace is missing.
     pub async fn find(&self, path: Path<'_>) -> Result<Option<Workspace>> {
+        Ok(self.find_and_pause(path).await?.0)
+    }
+
+    /// The same, and the pause that ARM asks for before it is asked again.
+    async fn find_and_pause(
+        &self,
+        path: Path<'_>,
+    ) -> Result<(Option<Workspace>, Option<Duration>)> {
         match self.get("find the workspace", &self.workspace_url(path)).await {
-            Ok(found) => Ok(Some(found.parse::<wire::Resource>()?.into())),
-            Err(err) if is_missing(&err) => Ok(None),
+            Ok(found) => {
+                let asked = found.retry_after;
+                Ok((Some(found.parse::<wire::Resource>()?.into()), asked))
+            }
+            Err(err) if is_missing(&err) => Ok((None, None)),
             Err(err) => Err(explain(err, Need::Read, path)),
         }
     }

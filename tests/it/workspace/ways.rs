@@ -24,7 +24,7 @@ async fn a_creation_ends_however_arm_tells_its_state() {
     for (tracking, links, looks) in table {
         let case = format!("{tracking:?} {links:?} {looks}");
         let is_foreign = links.is_some();
-        let world = world(Arm { tracking, links, looks, ..several() }).await;
+        let world = world(Arm { tracking, links, looks, unknown_requests: 0, ..several() }).await;
         let done = run(&world, &ENSURE).await.expect_code(0);
         assert!(done.error_line().contains("was created in eastus"), "{case}: {}", done.stderr);
         run(&world, &["delete", "fresh", "--yes"]).await.expect_code(0);
