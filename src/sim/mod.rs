@@ -310,6 +310,8 @@ fn door(door: Door, state: Arc<State>) -> Router {
 }
 
 #[cfg(test)]
+mod arm_tests;
+#[cfg(test)]
 mod sign_in_tests;
 #[cfg(test)]
 mod test_client;
