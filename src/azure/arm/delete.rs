@@ -48,7 +48,7 @@ impl Arm {
         wait.pause(asked.take()).await?;
         loop {
             if let Some(begun) = &track {
-                match self.look(OPERATION, begun).await.map_err(goes_on)? {
+                match self.look(OPERATION, begun).await.map_err(|err| goes_on(err, path))? {
                     Look::Going(pause) => asked = pause,
                     Look::Failed(err) => return Err(mend(err, path)),
                     Look::Ended | Look::Unknown => {
@@ -67,7 +67,7 @@ impl Arm {
                         asked = pause;
                     }
                     Err(err) if is_group_missing(&err) => return Ok(found),
-                    Err(err) => return Err(goes_on(err)),
+                    Err(err) => return Err(goes_on(err, path)),
                 }
             }
             wait.pause(asked.take()).await?;
@@ -90,13 +90,13 @@ impl Arm {
 }
 
 /// `err` of a look: what was begun goes on.
-fn goes_on(err: Error) -> Error {
+fn goes_on(err: Error, path: Path<'_>) -> Error {
     match err.kind().is_retryable() {
         true => err.advise(
             "the deletion goes on in Azure: start the same command again to go on waiting, or see \
              workspace list",
         ),
-        false => err,
+        false => explain(err, Need::Read, path),
     }
 }
 

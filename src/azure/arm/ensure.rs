@@ -71,7 +71,7 @@ impl Arm {
         }
         loop {
             if let Some(begun) = &track {
-                match self.look(OPERATION, begun).await.map_err(goes_on)? {
+                match self.look(OPERATION, begun).await.map_err(|err| goes_on(err, path))? {
                     Look::Going(pause) => asked = pause,
                     Look::Failed(err) => return Err(mend(err, path)),
                     Look::Ended | Look::Unknown => {
@@ -83,7 +83,8 @@ impl Arm {
                 let now = match found.take() {
                     Some(found) => Some(found),
                     None => {
-                        let (now, pause) = self.find_and_pause(path).await.map_err(goes_on)?;
+                        let (now, pause) =
+                            self.find_and_pause(path).await.map_err(|err| goes_on(err, path))?;
                         asked = pause;
                         now
                     }
@@ -135,12 +136,12 @@ impl Arm {
 }
 
 /// `err` of a look: what was begun goes on.
-fn goes_on(err: Error) -> Error {
+fn goes_on(err: Error, path: Path<'_>) -> Error {
     match err.kind().is_retryable() {
         true => err.advise(
             "what was asked for goes on in Azure: start the same command again to go on waiting",
         ),
-        false => err,
+        false => explain(err, Need::Read, path),
     }
 }
 

@@ -81,6 +81,10 @@ pub fn explain(err: Error, need: Need, path: Path<'_>) -> Error {
              again"
                 .to_owned()
         }
+        // What our client advises is meant for the data plane.
+        _ if err.kind() == Kind::BadRequest && err.context("status").is_some() => {
+            "mend what the service says, and start the command again".to_owned()
+        }
         _ => return err,
     };
     let err = if is_conflict { err.as_kind(Kind::Conflict) } else { err };
@@ -117,6 +121,7 @@ mod tests {
         check(other, 409, "InvalidResourceLocation", Need::Write, "another --region");
         check(other, 409, "ScopeLocked", Need::Write, "remove the lock");
         check(other, 409, "Conflict", Need::Write, "wait until that has ended");
+        check(other, 400, "InvalidRequestContent", Need::Write, "mend what the service says");
     }
 
     #[test]
