@@ -1,5 +1,7 @@
 //! Puts the parts together: from checked settings to a [`World`] the engine can work with.
 
+pub mod workspaces;
+
 use std::sync::Arc;
 
 use url::Url;

@@ -296,6 +296,11 @@ impl Error {
         self.reason.as_deref()
     }
 
+    /// Where or with what it happened: what was added as `name`, for example the service's `code`.
+    pub fn context(&self, name: &str) -> Option<&str> {
+        self.context.iter().find(|(of, _)| *of == name).map(|(_, value)| value.as_str())
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -15,6 +15,7 @@ mod schema;
 mod serve;
 #[cfg(feature = "sim")]
 mod simulate;
+mod workspace;
 
 use std::ffi::OsString;
 use std::io;
@@ -66,6 +67,8 @@ enum Command {
     Query(query::Args),
     /// Look at runs in the store, cancel, publish and verify them.
     Runs(runs::Args),
+    /// List workspaces, create one, delete one.
+    Workspace(workspace::Args),
     /// Look whether an export could work, and say what to do where it could not.
     Doctor(doctor::Args),
     /// Print what settings may look like.
@@ -116,7 +119,11 @@ async fn run(
     let mut env = Env::of_process(env)?;
     let needs_settings = matches!(
         cli.command,
-        Command::Export(_) | Command::Query(_) | Command::Runs(_) | Command::Doctor(_)
+        Command::Export(_)
+            | Command::Query(_)
+            | Command::Runs(_)
+            | Command::Workspace(_)
+            | Command::Doctor(_)
     );
     if needs_settings && !cli.no_env_files && !env.is_in_azure() {
         let files = Env::new(read_env_files()?);
@@ -137,6 +144,10 @@ async fn run(
         }
         Command::Query(args) => query::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
         Command::Runs(args) => runs::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
+        Command::Workspace(args) => {
+            let env = args.with_what_it_needs(env);
+            workspace::run(args, &Chosen::read(&env, &cli.target)?, terminal).await
+        }
         Command::Doctor(args) => doctor::run(&args, &cli.target, &env).await,
         Command::Schema(args) => schema::run(&args),
         #[cfg(feature = "sim")]

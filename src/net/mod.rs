@@ -11,7 +11,9 @@
 //! - Every wait has a limit with a name; nothing waits past the budget.
 //! - No URL is logged with its query, no header and no body at all.
 //!
-//! Start reading at [`Http::get`].
+//! - Only requests that may be repeated are sent ([`Verb`]): whoever asks twice gets no more than once.
+//!
+//! Start reading at [`Http::send`].
 
 pub mod egress;
 pub mod retry;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 use tracing::debug;
 use url::Url;
@@ -56,9 +58,38 @@ pub trait Bearer: Send + Sync {
     async fn renew(&self, refused: &Secret) -> Result<Secret>;
 }
 
+/// What is asked for. Only verbs that may be repeated: an answer can be lost although the request had
+/// its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Reads.
+    Get,
+    /// Creates what is not there, and leaves alone what is there already as it should be.
+    Put,
+    /// Deletes what is there.
+    Delete,
+}
+
+/// A request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked for.
+    pub verb: Verb,
+    /// Of what.
+    pub url: &'a Url,
+    /// JSON that goes along.
+    pub body: Option<&'a str>,
+}
+
 /// A whole answer with a success status.
-#[derive(Debug)]
+#[derive(Default)]
 pub struct Answer {
+    /// The status, 200 to 299.
+    pub status: u16,
+    /// The headers. May hold links of the service, which are not to be followed elsewhere.
+    pub headers: HeaderMap,
+    /// The pause that the service asks for before it is asked again, if it does.
+    pub retry_after: Option<Duration>,
     /// The body, decoded.
     pub body: Buffer,
 }
@@ -95,8 +126,7 @@ impl Http {
         Self { egress, bearer, retry, clock, turns }
     }
 
-    /// Gets `url` and hands its whole answer to `read`, again and again until `read` succeeds, the
-    /// failure is final, or the retry budget is spent. `operation` is an action ("list assets").
+    /// Gets `url`, as [`Http::send`] does.
     ///
     /// # Errors
     /// What the last attempt failed with, saying how often it was tried.
@@ -104,6 +134,20 @@ impl Http {
         &self,
         operation: &'static str,
         url: &Url,
+        read: impl Fn(Answer) -> Result<T>,
+    ) -> Result<T> {
+        self.send(operation, Request { verb: Verb::Get, url, body: None }, read).await
+    }
+
+    /// Sends `request` and hands its whole answer to `read`, again and again until `read` succeeds, the
+    /// failure is final, or the retry budget is spent. `operation` is an action ("list assets").
+    ///
+    /// # Errors
+    /// What the last attempt failed with, saying how often it was tried.
+    pub async fn send<T>(
+        &self,
+        operation: &'static str,
+        request: Request<'_>,
         read: impl Fn(Answer) -> Result<T>,
     ) -> Result<T> {
         let mut tries = Tries::new(&self.retry);
@@ -124,7 +168,7 @@ impl Http {
                     .because("no token came within the time there was")
                     .advise("try again later"))
             })?;
-            let attempt = self.attempt(operation, url, &token, budget).await.and_then(&read);
+            let attempt = self.attempt(operation, request, &token, budget).await.and_then(&read);
             drop(permit);
             let err = match attempt {
                 Ok(value) => return Ok(value),
@@ -143,17 +187,18 @@ impl Http {
     async fn attempt(
         &self,
         operation: &'static str,
-        url: &Url,
+        request: Request<'_>,
         token: &Secret,
         budget: Budget,
     ) -> Result<Answer> {
+        let url = request.url;
         if url.origin() != self.bearer.origin() {
             return Err(Error::new(Kind::Internal, operation)
                 .because("a token was about to go to a host it was not issued for")
                 .advise("please report this"));
         }
         let limit = Duration::from_secs(ANSWER_SECONDS_MAX).min(budget.left());
-        tokio::time::timeout(limit, self.exchange(operation, url, token)).await.unwrap_or_else(
+        tokio::time::timeout(limit, self.exchange(operation, request, token)).await.unwrap_or_else(
             |_elapsed| {
                 Err(Error::new(Kind::Unavailable { retry_after: None }, operation)
                     .because(format!("no whole answer within {} s", limit.as_secs()))
@@ -162,17 +207,29 @@ impl Http {
         )
     }
 
-    async fn exchange(&self, operation: &'static str, url: &Url, token: &Secret) -> Result<Answer> {
+    async fn exchange(
+        &self,
+        operation: &'static str,
+        request: Request<'_>,
+        token: &Secret,
+    ) -> Result<Answer> {
+        let Request { verb, url, body } = request;
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.expose()))
             .map_err(|_| {
                 Error::new(Kind::Unauthorized, operation)
                     .because("the token holds characters that no header may hold")
             })?;
         authorization.set_sensitive(true);
-        let response = self
-            .egress
-            .client_for(operation, url)?
-            .get(url.clone())
+        let client = self.egress.client_for(operation, url)?;
+        let mut asking = match verb {
+            Verb::Get => client.get(url.clone()),
+            Verb::Put => client.put(url.clone()),
+            Verb::Delete => client.delete(url.clone()),
+        };
+        if let Some(json) = body {
+            asking = asking.header(CONTENT_TYPE, "application/json").body(json.to_owned());
+        }
+        let response = asking
             .header(AUTHORIZATION, authorization)
             .header(ACCEPT, "application/json")
             .send()
@@ -185,11 +242,17 @@ impl Http {
             if status.is_success() { BODY_BYTES_MAX } else { ERROR_BODY_BYTES_MAX };
         let body = read_body(operation, url, response, body_bytes_max).await;
         if status.is_success() {
-            return Ok(Answer { body: body? });
+            let retry_after = self.retry_after(&headers);
+            return Ok(Answer { status: status.as_u16(), headers, retry_after, body: body? });
         }
         // The status counts even if the body of a refusal is cut off.
         let body = body.unwrap_or_default();
         Err(self.error_of_status(operation, url, status, &headers, &body))
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let value = headers.get("retry-after")?.to_str().ok()?;
+        retry::parse_retry_after(value, self.clock.now())
     }
 
     /// What a status other than success means. Only the service's own `code` and `message` are
@@ -202,10 +265,7 @@ impl Http {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Error {
-        let retry_after = headers
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| retry::parse_retry_after(value, self.clock.now()));
+        let retry_after = self.retry_after(headers);
         let (kind, advice) = match status.as_u16() {
             400 => (Kind::BadRequest, "correct what was asked for, for example the filter"),
             401 => (
@@ -249,13 +309,16 @@ impl Http {
 }
 
 /// The `error` object of the service's error body (API reference, section 11).
-struct ServiceError {
-    code: Option<String>,
-    message: String,
+pub struct ServiceError {
+    /// The service's name for what went wrong.
+    pub code: Option<String>,
+    /// In the service's words: redacted, and cut to a sentence or two.
+    pub message: String,
 }
 
 impl ServiceError {
-    fn read(body: &[u8]) -> Option<Self> {
+    /// Reads a body. `None`: it has no such object.
+    pub fn read(body: &[u8]) -> Option<Self> {
         /// Longest text taken over from a service: a sentence or two.
         const TEXT_CHARS_MAX: usize = 300;
         // What is a secret cannot be told any more once it is cut.

@@ -48,12 +48,11 @@ pub fn refuse_stranger(state: &State, call: &Call) -> Option<Answer> {
 /// Answers a call whose token is good.
 pub fn answer(state: &State, call: &Call) -> Answer {
     let options = state.options();
-    let is_ours = call.segment_is(1, &options.subscription_id)
-        && call.segment_is(3, &options.resource_group)
-        && call.segment_is(5, &options.workspace);
-    if !is_ours {
+    let (group, name) = (&call.segments[3], &call.segments[5]);
+    let is_ours = call.segment_is(1, &options.subscription_id);
+    let Some(workspace) = is_ours.then(|| state.workspaces().serve(group, name)).flatten() else {
         return Answer::error(404, "WorkspaceNotFound", "This workspace does not exist.");
-    }
+    };
     if call.method != "GET" {
         return Answer::error(405, "MethodNotAllowed", "The simulator only reads.");
     }
@@ -62,8 +61,8 @@ pub fn answer(state: &State, call: &Call) -> Answer {
         _ => return Answer::error(400, "BadRequest", "The parameter api-version is required."),
     };
     match call.segments.get(6..).unwrap_or_default() {
-        [assets] if assets == "assets" => list(state, call, version),
-        [assets, id] if assets == "assets" => one(state, id, version),
+        [assets] if assets == "assets" => list(state, call, version, workspace.is_new),
+        [assets, id] if assets == "assets" && !workspace.is_new => one(state, id, version),
         _ => Answer::error(404, "NotFound", "The simulator knows no such resource."),
     }
 }
@@ -102,10 +101,14 @@ struct Page {
     is_last: bool,
 }
 
-fn list(state: &State, call: &Call, version: &str) -> Answer {
+/// A page of assets; none of a workspace that `is_empty`.
+fn list(state: &State, call: &Call, version: &str, is_empty: bool) -> Answer {
     let shrunk = state.count_list();
     let filter = call.param("filter").unwrap_or_default();
     let page = match page(state, call, filter, shrunk) {
+        Ok(page) if is_empty => {
+            Page { assets: Vec::new(), total: 0, mark: Some(None), is_last: true, ..page }
+        }
         Ok(page) => page,
         Err(answer) => return *answer,
     };

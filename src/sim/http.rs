@@ -60,7 +60,7 @@ pub struct Call {
     pub authorization: Option<String>,
     pub identity_header: Option<String>,
     pub takes_gzip: bool,
-    /// Body as sent. Empty unless it came to Entra.
+    /// Body as sent. Empty unless it came to Entra or with PUT.
     pub form: String,
 }
 
@@ -88,7 +88,7 @@ impl Call {
         }
     }
 
-    /// Reads the form. `false`: it is too long.
+    /// Reads the body. `false`: it is too long.
     pub async fn read_form(&mut self, body: Body) -> bool {
         match axum::body::to_bytes(body, FORM_BYTES_MAX).await {
             Ok(form) => {

@@ -12,6 +12,7 @@
 //! | `filter` | the filter language |
 //! | `cursor` | pages, marks, duplicates, cursors that go wrong |
 //! | `easm`, `arm` | the two planes |
+//! | `workspaces` | which workspaces there are by now, and how they come and go |
 //! | `identity`, `entra` | who hands out tokens: to managed identities, to apps |
 //! | `app_secrets` | which secrets Entra accepts of an app by now |
 //! | `vault`, `secrets` | Key Vault: how it answers, what it holds by now |
@@ -64,6 +65,7 @@ mod text;
 mod tls;
 mod tokens;
 mod vault;
+mod workspaces;
 
 use std::{
     fs, io,
@@ -76,6 +78,7 @@ use std::{
 use axum::{
     Router,
     extract::{Request, State as Shared},
+    http::Method,
     serve::ListenerExt as _,
 };
 use tempfile::TempDir;
@@ -97,6 +100,7 @@ pub use self::{
     settings::SignIn,
     state::{Seen, State},
     tokens::{Audience, Issued},
+    workspaces::{Arm, Ending, OtherWorkspace, Tracking},
 };
 
 /// How long [`Running::stop`] waits for answers that are under way.
@@ -292,8 +296,9 @@ fn door(door: Door, state: Arc<State>) -> Router {
         let (parts, body) = request.into_parts();
         let mut call = Call::read(door, &parts);
         let at = state.arrived(&call);
-        let answer = if door == Door::Entra && !call.read_form(body).await {
-            Answer::error(413, "RequestTooLarge", "The form is too long.")
+        let has_body = door == Door::Entra || call.method == Method::PUT;
+        let answer = if has_body && !call.read_form(body).await {
+            Answer::error(413, "RequestTooLarge", "The body is too long.")
         } else {
             state.respond(&call).await
         };
@@ -304,6 +309,8 @@ fn door(door: Door, state: Arc<State>) -> Router {
     Router::new().fallback(answer).with_state(state)
 }
 
+#[cfg(test)]
+mod arm_tests;
 #[cfg(test)]
 mod sign_in_tests;
 #[cfg(test)]

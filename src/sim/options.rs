@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Vault;
+use super::{Vault, workspaces::Arm};
 
 /// Tenant of everything, unless the options say otherwise.
 const TENANT: &str = "7e7a7700-51d0-4000-8000-0000000007e7";
@@ -72,6 +72,8 @@ pub struct Options {
     pub apps: Vec<App>,
     /// Key Vault. Default: it holds the first app's secret.
     pub vault: Vault,
+    /// Which workspaces there are beside this one, and how ARM behaves.
+    pub arm: Arm,
     /// Default: a made-up GUID.
     pub subscription_id: String,
     /// Default: `rg-easm`.
@@ -115,6 +117,7 @@ impl Default for Options {
             ],
             apps: vec![App::default()],
             vault: Vault::default(),
+            arm: Arm::default(),
             subscription_id: "5ab5c21b-51d0-4000-8000-0000000005ab".to_owned(),
             resource_group: "rg-easm".to_owned(),
             workspace: "contoso".to_owned(),

@@ -21,6 +21,7 @@ use super::{
     text,
     tokens::Tokens,
     vault,
+    workspaces::Workspaces,
 };
 
 /// Requests that are remembered; later ones are answered but not listed.
@@ -48,6 +49,7 @@ pub struct State {
     inventory: Inventory,
     chains: cursor::Chains,
     tokens: Tokens,
+    workspaces: Workspaces,
     app_secrets: AppSecrets,
     shelf: Shelf,
     authority: OnceLock<String>,
@@ -122,6 +124,7 @@ impl State {
             inventory: Inventory::new(&options),
             chains: cursor::Chains::default(),
             tokens: Tokens::new(&options),
+            workspaces: Workspaces::new(&options),
             app_secrets: AppSecrets::new(&options.apps),
             shelf: Shelf::new(&options),
             authority: OnceLock::new(),
@@ -148,6 +151,10 @@ impl State {
 
     pub(super) fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    pub(super) fn workspaces(&self) -> &Workspaces {
+        &self.workspaces
     }
 
     pub(super) fn app_secrets(&self) -> &AppSecrets {

@@ -29,4 +29,5 @@ mod support;
 mod targets;
 mod tidy;
 mod vault;
+mod workspace;
 mod worlds;

@@ -119,7 +119,7 @@ fn sampled(asset: &[u8]) -> Sampled {
 const FIRST_MARK: &str = "*";
 
 fn read_page(operation: &'static str, answer: Answer, sent: Option<&str>) -> Result<Page> {
-    let Answer { mut body } = answer;
+    let Answer { mut body, .. } = answer;
     let page = wire::Page::read(&mut body).map_err(|reason| unreadable(operation, reason))?;
     let (mark, total, is_last) = (page.mark.clone(), page.total_elements, page.last == Some(true));
     let Some(assets) = page.assets() else {
@@ -156,7 +156,8 @@ mod tests {
     use super::*;
 
     fn read(body: &'static str, sent: Option<&str>) -> Result<Page> {
-        read_page("list assets", Answer { body: body.as_bytes().to_vec().into() }, sent)
+        let answer = Answer { body: body.as_bytes().to_vec().into(), ..Answer::default() };
+        read_page("list assets", answer, sent)
     }
 
     #[test]
