@@ -14,6 +14,7 @@ mod functions;
 mod fuzz;
 mod host;
 mod identity;
+mod infra;
 mod kills;
 mod library_logs;
 mod logs;
