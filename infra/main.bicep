@@ -102,7 +102,7 @@ param networkPrefix string = '10.60.0.0/24'
 @description('Whether logs are taken in, and may be asked for, from public networks. Turn it off only where the network has an Azure Monitor private link scope of its own: without one the logs are lost.')
 param isTelemetryPublic bool = true
 
-@description('Redundancy of the account of the exports.')
+@description('Redundancy of the account of the exports. ZRS wants a region with zones.')
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
 param dataRedundancy string = 'Standard_ZRS'
 

@@ -49,8 +49,6 @@ type ruleType = {
   frequency: string
   @description('Time that it asks about.')
   window: string
-  @description('How often in a row it has to find something.')
-  times: int
 }
 
 @description('The targets as a list in Kusto.')
@@ -79,7 +77,6 @@ var rules ruleType[] = [
     by: 'target'
     frequency: 'PT15M'
     window: 'PT1H'
-    times: 2
   }
   {
     name: 'failing'
@@ -88,12 +85,11 @@ var rules ruleType[] = [
     query: '''
       AppRequests
         | where Name in ("ExportTimer", "ExportWorker", "Maintenance") and Success == false
-        | project Name
+        | project TimeGenerated, Name
     '''
     by: 'Name'
     frequency: 'PT15M'
     window: 'PT15M'
-    times: 1
   }
   {
     name: 'poison'
@@ -102,12 +98,11 @@ var rules ruleType[] = [
     query: '''
       AppTraces
         | where Message has "Moving message to queue" and Message has "export-work-poison"
-        | project AppRoleName
+        | project TimeGenerated, AppRoleName
     '''
     by: 'AppRoleName'
     frequency: 'PT15M'
     window: 'PT15M'
-    times: 1
   }
   {
     name: 'vault-refusals'
@@ -116,12 +111,11 @@ var rules ruleType[] = [
     query: '''
       AZKVAuditLogs
         | where HttpStatusCode == 403
-        | project OperationName
+        | project TimeGenerated, OperationName
     '''
     by: 'OperationName'
     frequency: 'PT15M'
     window: 'PT15M'
-    times: 1
   }
 ]
 
@@ -171,7 +165,7 @@ resource rule 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
             operator: 'GreaterThan'
             threshold: 0
             dimensions: [{ name: it.by, operator: 'Include', values: ['*'] }]
-            failingPeriods: { numberOfEvaluationPeriods: it.times, minFailingPeriodsToAlert: it.times }
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
           }
         ]
       }

@@ -45,6 +45,11 @@ fn bicep(test: &str) -> Option<PathBuf> {
 
 /// Runs the CLI in `folder` without any of the values that parameter files read from the environment.
 fn run(bicep: &Path, folder: &Path, args: &[&str]) -> Output {
+    run_with(bicep, folder, args, &[])
+}
+
+/// The same, with `values` in the environment.
+fn run_with(bicep: &Path, folder: &Path, args: &[&str], values: &[(&str, &str)]) -> Output {
     let mut command = Command::new(bicep);
     command.args(args).current_dir(folder).env("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT", "1");
     for (name, _) in std::env::vars_os() {
@@ -54,6 +59,7 @@ fn run(bicep: &Path, folder: &Path, args: &[&str]) -> Output {
             command.env_remove(&name);
         }
     }
+    command.envs(values.iter().copied());
     command.output().unwrap_or_else(|err| panic!("{}: {err}", bicep.display()))
 }
 
@@ -154,4 +160,34 @@ fn a_deployment_that_exports_nothing_is_refused() {
     let text =
         format!("using 'main.bicep'\nparam clientId = '{guid}'\nparam targets = [{target}]\n");
     check(&text, "A target on managed-identity would take clientId");
+}
+
+/// What azd and the workflow hand in reaches the deployment.
+#[test]
+fn the_environment_fills_in_the_parameters_of_one_tenant() {
+    let Some(bicep) = bicep("the_environment_fills_in_the_parameters_of_one_tenant") else {
+        return;
+    };
+    let folder = copy();
+    let guid = "cccccccc-0000-4000-8000-00000000000";
+    let values = [
+        ("EASM_TENANT_ID", format!("{guid}1")),
+        ("EASM_SUBSCRIPTION_ID", format!("{guid}2")),
+        ("EASM_RESOURCE_GROUP", "their-group".to_owned()),
+        ("EASM_WORKSPACE", "their-workspace".to_owned()),
+        ("SIGN_IN_CLIENT_ID", format!("{guid}3")),
+        ("SIGN_IN_PRINCIPALS", format!("{guid}4,{guid}5")),
+        ("ALERT_EMAILS", "one@contoso.example,two@contoso.example".to_owned()),
+    ];
+    let values: Vec<(&str, &str)> =
+        values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let args = [&["snapshot", "main.bicepparam"], &PLACE[..]].concat();
+    let output = run_with(&bicep, folder.path(), &args, &values);
+    assert!(output.status.success(), "{}", said(&output));
+    let snapshot = fs::read_to_string(folder.path().join("main.snapshot.json")).unwrap();
+    for (name, value) in values {
+        let missing = value.split(',').find(|part| !snapshot.contains(part));
+        assert_eq!(missing, None, "{name}");
+    }
+    assert!(snapshot.contains("authsettingsV2") && snapshot.contains("\"entra\""));
 }
