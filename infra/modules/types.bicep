@@ -56,7 +56,7 @@ type workspaceType = {
 
 @export()
 @sealed()
-@description('One of several targets: the members of EASM_TARGETS, but for clientSecret. A secret belongs in the vault.')
+@description('One of several targets: the members of EASM_TARGETS, with the values that this version takes, but for clientSecret. A secret belongs in the vault.')
 type targetType = {
   @description('Name of the target, unique in the deployment: its folder in the store.')
   @minLength(1)
@@ -108,23 +108,23 @@ type targetType = {
 
   @description('Datasets.')
   @minLength(1)
-  datasets: ('assets' | 'risks')[]?
+  datasets: ('assets')[]?
 
   @description('Format of the files.')
-  format: ('ndjson' | 'json' | 'csv' | 'parquet')?
+  format: 'ndjson'?
 
   @description('Compression of the files.')
-  compression: ('none' | 'gzip' | 'zstd')?
+  compression: ('none' | 'gzip')?
 
   @description('Columns, for csv and parquet.')
   @minLength(1)
   columns: string[]?
 
   @description('Whether a run is compared with the one before.')
-  delta: ('off' | 'on')?
+  delta: 'off'?
 
   @description('What a change of members or types does.')
-  schemaPolicy: ('record' | 'warn' | 'fail')?
+  schemaPolicy: 'record'?
 }
 
 @export()
