@@ -15,6 +15,7 @@ mod functions;
 mod fuzz;
 mod host;
 mod identity;
+mod infra;
 mod kills;
 mod library_logs;
 mod logs;

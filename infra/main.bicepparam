@@ -1,0 +1,31 @@
+// One tenant, its workspace read with the identity of the app.
+//
+// The values come from the environment, which is how azd and the workflow hand them in; without them they are
+// made up.
+
+using 'main.bicep'
+
+param workspace = {
+  tenantId: readEnvironmentVariable('EASM_TENANT_ID', '00000000-0000-0000-0000-000000000000')
+  subscriptionId: readEnvironmentVariable('EASM_SUBSCRIPTION_ID', '00000000-0000-0000-0000-000000000000')
+  resourceGroup: readEnvironmentVariable('EASM_RESOURCE_GROUP', 'rg-easm')
+  name: readEnvironmentVariable('EASM_WORKSPACE', 'contoso')
+}
+
+@description('Client id of the app registration that callers sign in to; none: they have a function key.')
+var signInClientId = readEnvironmentVariable('SIGN_IN_CLIENT_ID', '')
+
+// The package is made to match: azure.yaml and the workflow look at the same variable.
+param signIn = empty(signInClientId)
+  ? null
+  : {
+      clientId: signInClientId
+      principals: split(readEnvironmentVariable('SIGN_IN_PRINCIPALS', ''), ',')
+    }
+
+@description('Addresses that alerts are mailed to, with commas between them.')
+var emails = readEnvironmentVariable('ALERT_EMAILS', '')
+
+param alertEmails = empty(emails) ? [] : split(emails, ',')
+
+param schedule = readEnvironmentVariable('EXPORT_SCHEDULE', '0 0 6 * * *')
