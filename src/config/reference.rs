@@ -256,7 +256,7 @@ and needs the role Key Vault Secrets User for it. They may be the same.
 | --- | --- | --- |
 | `managed-identity` | the identity of the Function app or the App Service; the tenant must be the identity's own | `EASM_CLIENT_ID` or `EASM_IDENTITY_CLIENT_ID` if it is user-assigned |
 | `client-secret` | an app registration and its secret | `EASM_CLIENT_ID`, and `EASM_CLIENT_SECRET_NAME` with `EASM_KEY_VAULT_URL`, or on a laptop `EASM_CLIENT_SECRET` |
-| `federated` | an app registration, in any tenant, without a secret: it trusts the app's own managed identity (a federated credential whose subject is the identity's object id and whose audience is `api://AzureADTokenExchange`) | `EASM_CLIENT_ID` |
+| `federated` | an app registration, for a workspace in any tenant, without a secret: it trusts the app's own managed identity (a federated credential whose subject is the identity's object id and whose audience is `api://AzureADTokenExchange`). The registration is in the identity's tenant, multi-tenant, and let in by the workspace's: see [deploy.md](deploy.md#in-another-tenant-without-a-secret) | `EASM_CLIENT_ID` |
 | `workload-identity` | an app registration that trusts a Kubernetes service account | `AZURE_FEDERATED_TOKEN_FILE`, and `EASM_CLIENT_ID` or `AZURE_CLIENT_ID` |
 | `developer` | whoever is signed in to the Azure CLI (`az login`), else to the Azure Developer CLI (`azd auth login`) | |
 
