@@ -76,7 +76,10 @@ async fn look(
     messages: &mut Vec<Message>,
 ) -> Result<()> {
     care::care(books, settings.run_idle_max, messages).await?;
-    tell_age(books, app.clock().now()).await?;
+    if let Err(err) = tell_age(books, app.clock().now()).await {
+        // What is said of a target is no reason not to export it.
+        warn!(target_name = books.target(), "Could not look how old its newest run is: {err}");
+    }
     let Some(schedule) = schedule else { return Ok(()) };
     if let Some(slot) = missed(books, schedule, app.is_timer_disabled()).await? {
         let request = settings.target(books.target())?.request.clone();
