@@ -19,6 +19,12 @@ const EXCEPT: &[&str] = &[
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
     // In place of a value, in the sample of settings.
     "the secret itself, on a laptop only",
+    // Of commands in documents, where a shell puts the token in.
+    "$(az",
+    "$TOKEN",
+    "$token",
+    // How Application Insights is signed in to, in a document: not who.
+    "AAD",
 ];
 
 /// Stands for what is not known before it is said.
