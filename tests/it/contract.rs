@@ -36,6 +36,7 @@ pub mod store;
 mod targets;
 mod targets_functions;
 mod targets_runs;
+mod workspace;
 
 const KINDS: [&str; 8] =
     ["as", "contact", "domain", "host", "ipAddress", "ipBlock", "page", "sslCert"];

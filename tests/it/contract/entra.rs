@@ -2,7 +2,7 @@
 //! Whatever is not wholly what the platform passes on is nobody.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::functions_host::{Answer, Handler, Mode, principal};

@@ -1,6 +1,7 @@
 //! Several targets in the function app: who is meant, who is found, and that nobody stops another.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use easm_export::sim::{Fault, SignIn};
 use serde_json::{Value, json};
@@ -9,11 +10,14 @@ use super::functions::{accepted, post};
 use super::functions_host::{Answer, Handler, Mode};
 use super::functions_payload::{Ask, SLOT, ask, slot, timer};
 use super::identity::IN_AZURE;
+use super::store::json as json_of;
 use super::targets::{targets, two};
 use super::targets_runs::{forbidden, refusing};
 use super::{run, world};
 use crate::azurite::Azurite;
-use crate::support::World;
+use crate::functions::runs::firing;
+use crate::functions::town::{LIMIT, Town};
+use crate::support::{World, assert_same_lines, lines};
 
 async fn start(world: &World, list: &str, vars: &[(&str, &str)]) -> Handler {
     Handler::start(world, &[&[("EASM_TARGETS", list)], vars].concat()).await
@@ -303,4 +307,48 @@ async fn a_managed_identity_of_another_tenant_is_a_settings_error_of_that_target
         assert_eq!(printed[0]["counts"]["assets"]["expected"], 5, "{printed}");
         assert_eq!(printed[1]["error"]["code"], "settings", "{printed}");
     }
+}
+
+#[tokio::test]
+async fn under_the_host_the_others_are_exported_whatever_becomes_of_one() {
+    let test = "under_the_host_the_others_are_exported_whatever_becomes_of_one";
+    let Some(town) = Town::new(test, refusing(forbidden())).await else { return };
+    let list = targets(&[
+        ("typo", json!({"kinds": ["hostess"]})),
+        ("ill", json!({"filter": "state = \"dismissed\""})),
+        ("north", json!({"kinds": ["host"]})),
+        ("south", json!({})),
+    ]);
+    let host = town.host(town.options().set("EASM_TARGETS", list)).await;
+    let fired = host.fire("ExportTimer", &firing()).await;
+    assert!(fired.result.is_ok(), "{fired:?}");
+    let has = |paths: &[String], target: &str, name: &str| {
+        paths.iter().any(|path| path.starts_with(&format!("{target}/")) && path.ends_with(name))
+    };
+    let wait = async {
+        loop {
+            let paths = town.paths().await;
+            let is_ill = has(&paths, "ill", "/run.json") && !has(&paths, "ill/active", ".json");
+            if is_ill
+                && has(&paths, "north", "/latest.json")
+                && has(&paths, "south", "/latest.json")
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if tokio::time::timeout(LIMIT, wait).await.is_err() {
+        panic!("{:?} {:#?}", town.paths().await, host.lines());
+    }
+    let stored = town.blobs().await;
+    let manifest =
+        stored.keys().find(|path| path.starts_with("south/") && path.ends_with("/manifest.json"));
+    let manifest = json_of(&stored, manifest.unwrap());
+    let found = lines(&serde_json::from_value(manifest).unwrap(), |path| stored[path].clone());
+    assert_same_lines(&found, &town.world.sim.inventory().ndjson(""), "south");
+    let ill = stored.keys().find(|path| path.starts_with("ill/") && path.ends_with("/run.json"));
+    let ill = json_of(&stored, ill.unwrap());
+    assert_eq!([&ill["status"], &ill["error"]["code"]], ["failed", "denied"], "{ill}");
+    assert!(!stored.keys().any(|path| path.starts_with("typo/")), "{:?}", stored.keys());
 }
