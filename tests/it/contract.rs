@@ -18,6 +18,7 @@ mod doctor;
 mod doctor_store;
 mod ends;
 mod entra;
+mod findings;
 mod functions;
 mod functions_assets;
 mod functions_entra;
