@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, World, assert_same_lines, finish};
 
+mod doctor;
+mod doctor_store;
 mod ends;
+mod entra;
+mod findings;
 mod functions;
 mod functions_assets;
 mod functions_entra;
@@ -30,6 +34,10 @@ mod runs;
 mod secrets;
 mod settings;
 pub mod store;
+mod targets;
+mod targets_functions;
+mod targets_runs;
+mod workspace;
 
 const KINDS: [&str; 8] =
     ["as", "contact", "domain", "host", "ipAddress", "ipBlock", "page", "sslCert"];

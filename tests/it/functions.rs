@@ -10,6 +10,6 @@
 
 mod doors;
 mod recorded;
-mod runs;
+pub mod runs;
 mod targets;
-mod town;
+pub mod town;

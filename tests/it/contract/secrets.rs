@@ -58,7 +58,7 @@ async fn serve(host: &str, router: Router) -> String {
     url
 }
 
-type Notes = Arc<Mutex<Vec<String>>>;
+pub type Notes = Arc<Mutex<Vec<String>>>;
 
 /// Somebody who notes who comes, and whose answer would do for a token.
 async fn witness() -> (String, Notes) {
@@ -74,7 +74,7 @@ async fn witness() -> (String, Notes) {
 }
 
 /// The identity endpoint of `sim` under another address, where the tokens it gives are noted.
-async fn noting_identity_endpoint(sim: &Running) -> (String, Notes) {
+pub async fn noting_identity_endpoint(sim: &Running) -> (String, Notes) {
     async fn note(State(notes): State<Notes>, request: Request, next: Next) -> Response {
         let (parts, body) = next.run(request).await.into_parts();
         let text = to_bytes(body, usize::MAX).await.unwrap();
@@ -89,7 +89,7 @@ async fn noting_identity_endpoint(sim: &Running) -> (String, Notes) {
 }
 
 /// Every 16 characters in a row of `secrets`, as they are and escaped for URLs, Base64 and JSON.
-fn windows(secrets: &[String]) -> HashSet<Vec<u8>> {
+pub fn windows(secrets: &[String]) -> HashSet<Vec<u8>> {
     let mut windows = HashSet::new();
     for secret in secrets {
         let escaped: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
@@ -107,7 +107,7 @@ fn windows(secrets: &[String]) -> HashSet<Vec<u8>> {
 }
 
 /// What `text` says of a secret.
-fn leak<'a>(text: &'a [u8], windows: &HashSet<Vec<u8>>) -> Option<std::borrow::Cow<'a, str>> {
+pub fn leak<'a>(text: &'a [u8], windows: &HashSet<Vec<u8>>) -> Option<std::borrow::Cow<'a, str>> {
     let is_one = |at: &usize| windows.contains(&text[*at..*at + 16]);
     let at = (0..text.len().saturating_sub(15)).find(is_one)?;
     let (from, to) = (at.saturating_sub(200), (at + 60).min(text.len()));
