@@ -4,6 +4,7 @@ pub mod workspaces;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use url::Url;
 
 use crate::azure::arm::Arm;
@@ -13,7 +14,7 @@ use crate::azure::keyvault::{VaultSecret, Vaults};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{BlobAccess, BlobUrl, Env, OwnIdentity, Settings, StoreUrl, TargetSettings};
 use crate::error::{Error, Kind, Result};
-use crate::export::source::Source;
+use crate::export::source::{Page, Query, Sampled, Source};
 use crate::export::{Job, Observer, Room, World};
 use crate::model::target::Workspace;
 use crate::net::egress::{Bodies, Egress, NamedBy};
@@ -36,10 +37,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a process that sends at most `concurrency` requests to data planes at once.
-    pub fn new(concurrency: usize) -> Self {
-        let (vaults, room) = (Vaults::default(), Room::default());
-        Self { vaults, turns: Turns::new(concurrency), room }
+    /// For a process that sends at most `concurrency` requests at once to the data planes of `n_targets`.
+    pub fn new(concurrency: usize, n_targets: usize) -> Self {
+        let turns = match n_targets {
+            0 | 1 => Turns::new(concurrency),
+            _ => Turns::of_several(concurrency),
+        };
+        Self { vaults: Vaults::default(), turns, room: Room::default() }
     }
 }
 
@@ -83,7 +87,7 @@ impl<'a> Services<'a> {
     /// # Errors
     /// What whoever gives out tokens failed with.
     pub async fn sign_in(&self) -> Result<()> {
-        self.arm_tokens.token().await.map(drop)
+        self.arm_tokens.token().await.map(drop).map_err(|err| self.target.concern(err))
     }
 
     /// ARM.
@@ -105,14 +109,15 @@ impl<'a> Services<'a> {
     /// What ARM failed with.
     pub async fn asked_region(&self) -> Result<String> {
         let TargetSettings { subscription_id, resource_group, workspace, .. } = self.target;
-        self.arm()?.region(subscription_id, resource_group, workspace).await
+        let region = self.arm()?.region(subscription_id, resource_group, workspace).await;
+        region.map_err(|err| self.target.concern(err))
     }
 
     /// The workspace's data plane in `region`.
     ///
     /// # Errors
     /// [`Kind::Config`] if there is no way there.
-    pub fn data_plane(&self, region: &str) -> Result<Easm> {
+    pub fn data_plane(&self, region: &str) -> Result<Inventory> {
         let (url, named_by) = match &self.target.data_plane_url {
             Some(url) => (url.clone(), NamedBy::Setting),
             None => (data_plane_url(region)?, NamedBy::Service),
@@ -121,9 +126,31 @@ impl<'a> Services<'a> {
         let egress = Egress::to(&url, named_by, Bodies::Unpacked)?;
         let (identity, clock) = (self.identity.clone(), Arc::clone(&self.clock));
         let tokens = Arc::new(Tokens::new(identity, EASM_SCOPE, &url, Arc::clone(&clock)));
-        let http = Http::new(egress, tokens, self.retry.clone(), clock, self.shared.turns.clone());
+        let http = Http::new(egress, tokens, self.retry.clone(), clock, self.shared.turns.share());
         let path = Path { subscription_id, resource_group, workspace };
-        Ok(Easm::new(http, &url, path, self.settings.data_plane_api_version.clone()))
+        let easm = Easm::new(http, &url, path, self.settings.data_plane_api_version.clone());
+        Ok(Inventory { easm, target: self.target.clone() })
+    }
+}
+
+/// The inventory of one target, whose failures say whose they are.
+pub struct Inventory {
+    easm: Easm,
+    target: TargetSettings,
+}
+
+#[async_trait]
+impl Source for Inventory {
+    async fn count(&self, query: &Query) -> Result<u64> {
+        self.easm.count(query).await.map_err(|err| self.target.concern(err))
+    }
+
+    async fn page(&self, query: &Query, cursor: Option<&str>, size: u32) -> Result<Page> {
+        self.easm.page(query, cursor, size).await.map_err(|err| self.target.concern(err))
+    }
+
+    async fn sample(&self, query: &Query, size: u32) -> Result<Vec<Sampled>> {
+        self.easm.sample(query, size).await.map_err(|err| self.target.concern(err))
     }
 }
 

@@ -274,6 +274,14 @@ impl Error {
         self
     }
 
+    /// The same failure with its sentences as `words` makes them.
+    #[must_use]
+    pub fn reworded(mut self, words: impl Fn(&str) -> String) -> Self {
+        self.reason = self.reason.map(|reason| words(&reason));
+        self.advice = self.advice.map(|advice| words(&advice).into());
+        self
+    }
+
     /// What to do next, if that was said.
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref()

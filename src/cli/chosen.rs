@@ -46,7 +46,7 @@ impl<'a> Chosen<'a> {
             named.is_empty() || named.iter().any(|other| other.eq_ignore_ascii_case(name))
         };
         let names = names.filter(is_named).collect();
-        let shared = Shared::new(settings.concurrency);
+        let shared = Shared::new(settings.concurrency, settings.targets.len());
         Ok(Self { settings, env, names, shared })
     }
 

@@ -204,13 +204,22 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
         let exported = match target {
             Ok(target) => one((&args, &asked), chosen, target, (books, &store), terminal)
                 .await
-                .map_err(|err| if of_several { err.with("target", &target.name) } else { err }),
+                .map_err(|err| target.concern(err)),
             // It says itself whose they are.
             Err(err) => Err(err),
         };
         let (outcome, code) = match exported {
             Ok(done) => done,
-            Err(err) if !of_several || err.kind() == Kind::Interrupted => return Err(err),
+            Err(err) if !of_several => return Err(err),
+            Err(err) if err.kind() == Kind::Interrupted => {
+                // It ends the command. What was done before is told all the same.
+                let rest = all[outcomes.len()..].iter();
+                outcomes.extend(rest.map(|books| Outcome::failed(books.target(), &err)));
+                return match args.json {
+                    true => print_json(&outcomes).and(Err(err)),
+                    false => Err(err),
+                };
+            }
             Err(err) => {
                 terminal.say(&format!("easm-export: {err}"));
                 (Outcome::failed(books.target(), &err), err.kind().facts().exit_code)

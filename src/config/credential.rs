@@ -7,6 +7,7 @@ use url::Url;
 
 use super::env::Env;
 use super::target::is_guid;
+use super::targets::in_members;
 use super::{names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -349,7 +350,11 @@ fn refuse_other_tenant(env: &Env, tenant_id: &str) -> Result<()> {
     let is_other = is_guid(own) && is_guid(tenant_id) && !own.eq_ignore_ascii_case(tenant_id);
     match is_other {
         true => {
-            Err(other_tenant("choose a credential").with("setting", env.name("EASM_TENANT_ID")))
+            let err = other_tenant("choose a credential");
+            Err(match env.target() {
+                Some(_) => err.reworded(in_members).with("setting", env.name("EASM_TENANT_ID")),
+                None => err,
+            })
         }
         false => Ok(()),
     }

@@ -4,6 +4,7 @@ use url::Url;
 
 use super::credential::Identities;
 use super::env::Env;
+use super::targets::in_members;
 use super::{names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::asset::AssetKind;
@@ -16,6 +17,8 @@ use crate::model::target::is_target_name;
 pub struct TargetSettings {
     /// The target's name; of a single target, the workspace's.
     pub name: String,
+    /// Whether it is one of `EASM_TARGETS`.
+    pub is_listed: bool,
     /// `EASM_TENANT_ID`
     pub tenant_id: String,
     /// `EASM_SUBSCRIPTION_ID`
@@ -72,6 +75,7 @@ impl TargetSettings {
         let region = env.get("EASM_REGION").map(|text| region(&env.name("EASM_REGION"), text));
         Ok(Self {
             name,
+            is_listed: env.target().is_some(),
             region: region.transpose()?,
             identities: Identities::read(env, &tenant_id)?,
             data_plane_url: data_plane_url.transpose()?,
@@ -83,6 +87,20 @@ impl TargetSettings {
         })
     }
 }
+
+impl TargetSettings {
+    /// `err` of this target: where there are several, it says of which, and names members and no settings.
+    pub fn concern(&self, err: Error) -> Error {
+        match (self.is_listed, err.context(TARGET)) {
+            (false, _) => err,
+            (true, Some(_)) => err.reworded(in_members),
+            (true, None) => err.reworded(in_members).with(TARGET, &self.name),
+        }
+    }
+}
+
+/// What errors call the target in their context.
+const TARGET: &str = "target";
 
 /// What asks for work that this version does not do is refused: left out in silence, it would be
 /// missed only when it is needed.

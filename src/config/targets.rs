@@ -144,6 +144,15 @@ pub fn member_of(setting: &str) -> Option<&'static str> {
     MEMBERS.iter().find(|member| member.setting == setting).map(|member| member.name)
 }
 
+/// `text` with the members in place of the settings that they stand for: what to do about a target of several
+/// is to be done to them.
+pub(super) fn in_members(text: &str) -> String {
+    let mut members: Vec<&Member> = MEMBERS.iter().collect();
+    // One name may begin with another.
+    members.sort_by_key(|member| std::cmp::Reverse(member.setting.len()));
+    members.iter().fold(text.to_owned(), |text, member| text.replace(member.setting, member.name))
+}
+
 /// A target by its name, and its settings or what is wrong with them.
 #[derive(Debug, Clone)]
 pub struct Named {

@@ -148,13 +148,17 @@ pub async fn examine(
     root: &Path,
     limits: Limits,
 ) -> Result<Vec<Check>> {
-    let mut checks = deployment::settings(env);
+    let is_named = |target: &Named| {
+        named.is_empty() || named.iter().any(|name| name.eq_ignore_ascii_case(&target.name))
+    };
+    let mut checks = deployment::settings(env, is_named);
     let settings = match Settings::read(&env.clone().without(&env.unknown())) {
         Ok(settings) => settings,
         Err(_) => {
             checks.push(deployment::schedule(env));
             checks.push(deployment::authorization(env, root));
-            checks.push(Check::skipped("store", "the settings come first"));
+            let rest = ["store"].into_iter().chain(target::CHECKS);
+            checks.extend(rest.map(|name| Check::skipped(name, "the settings come first")));
             return Ok(checks);
         }
     };
@@ -163,11 +167,8 @@ pub async fn examine(
             .because(format!("there is no target {other:?}"))
             .advise("use --target with the name of one in EASM_TARGETS, or EASM_WORKSPACE"));
     }
-    let is_named = |target: &&Named| {
-        named.is_empty() || named.iter().any(|name| name.eq_ignore_ascii_case(&target.name))
-    };
-    let targets: Vec<&Named> = settings.targets.iter().filter(is_named).collect();
-    let shared = Shared::new(TARGETS_AT_ONCE);
+    let targets: Vec<&Named> = settings.targets.iter().filter(|target| is_named(target)).collect();
+    let shared = Shared::new(TARGETS_AT_ONCE, 1);
     let looks =
         targets.iter().map(|named| target::look(&settings, named, &shared, env, limits).boxed());
     let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE).collect();

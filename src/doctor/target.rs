@@ -11,6 +11,9 @@ use crate::export::source::{Cut, Query, Source};
 use crate::model::plan::Within;
 use crate::net::retry::RetryPolicy;
 
+/// What is looked at of a target, in order.
+pub const CHECKS: [&str; 4] = ["vault", "identity", "arm", "data-plane"];
+
 /// Looks at the target `named`. Its settings are looked at before.
 pub async fn look(
     settings: &Settings,
@@ -36,14 +39,17 @@ async fn look_at(
     };
     // That they are wrong was said before.
     let Ok(target) = &named.settings else {
-        return skip(&["identity", "arm", "data-plane"], "its settings come first");
+        return skip(&CHECKS, "its settings come first");
     };
     // Once: whoever asks wants to know how it is now. A step that takes too long is ended.
     let retry = RetryPolicy { tries_max: 1, ..RetryPolicy::default() };
     let services = match Services::new(settings, target, shared, env, retry) {
         Ok(services) => services,
         Err(err) => {
-            let mut checks = vec![Check::new("identity", Duration::ZERO, Err(err))];
+            let mut checks = vec![
+                Check::skipped("vault", "the identity comes first"),
+                Check::new("identity", Duration::ZERO, Err(err)),
+            ];
             checks.extend(skip(&["arm", "data-plane"], "the identity comes first"));
             return checks;
         }
@@ -60,6 +66,9 @@ async fn look_at(
                 .extend(skip(&["identity", "arm", "data-plane"], "the client secret comes first"));
             return checks;
         }
+    }
+    if checks.is_empty() {
+        checks.push(Check::skipped("vault", "no client secret in Key Vault is used"));
     }
     let uses_tools = matches!(target.identities.target, Credential::Developer { .. });
     let limit = if uses_tools { limits.step.max(TOOLS_TIME) } else { limits.step };

@@ -204,7 +204,8 @@ impl App {
     async fn target(&self, name: &str) -> Result<Arc<Connected>> {
         let settings = self.settings()?;
         let target = settings.target(name)?;
-        let shared = self.shared.get_or_init(|| Shared::new(settings.concurrency));
+        let shared =
+            self.shared.get_or_init(|| Shared::new(settings.concurrency, settings.targets.len()));
         let cell = {
             let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(targets.entry(target.name.clone()).or_default())
@@ -215,8 +216,7 @@ impl App {
             let (world, job) = (target.world(store, Arc::new(Nobody)), target.job());
             Ok(Arc::new(Connected { world, job }))
         };
-        let connected = cell.get_or_try_init(connect).await;
-        connected.cloned().map_err(|err: Error| err.with("target", &target.name))
+        cell.get_or_try_init(connect).await.cloned()
     }
 
     /// The time that one invocation may work.

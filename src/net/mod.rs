@@ -17,6 +17,7 @@
 
 pub mod egress;
 pub mod retry;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use tokio::sync::Semaphore;
 use tracing::debug;
 use url::Url;
 
@@ -34,6 +34,8 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::{Secret, redact};
 use egress::{ANSWER_SECONDS_MAX, Egress, from_reqwest};
 use retry::{RetryPolicy, Tries};
+
+pub use turns::Turns;
 
 /// Largest body that is read. A page of 100 hosts is about 2 MB (API reference, section 5).
 pub const BODY_BYTES_MAX: usize = 64 << 20;
@@ -94,17 +96,6 @@ pub struct Answer {
     pub body: Buffer,
 }
 
-/// Who may send a request now. Clones share it.
-#[derive(Debug, Clone)]
-pub struct Turns(Arc<Semaphore>);
-
-impl Turns {
-    /// For at most `concurrency` requests at once.
-    pub fn new(concurrency: usize) -> Self {
-        Self(Arc::new(Semaphore::new(concurrency)))
-    }
-}
-
 /// The client. One for each service, shared.
 pub struct Http {
     egress: Egress,
@@ -155,7 +146,7 @@ impl Http {
         let mut refused: Option<Secret> = None;
         loop {
             // The turn comes first: waiting for it uses up neither the budget nor a token's life.
-            let permit = self.turns.0.acquire().await.expect("the semaphore is never closed");
+            let permit = self.turns.next().await;
             let budget = tries.begin();
             let asking = async {
                 match refused.take() {

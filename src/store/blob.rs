@@ -30,6 +30,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use md5::{Digest, Md5};
 
+pub use super::blob_error::NO_CONTAINER;
 use super::blob_error::{self, Answered};
 use super::service::{Committal, Condition, Head, Listing, Service, Stamp};
 use super::sign::{WithDevelopmentKey, WithToken};

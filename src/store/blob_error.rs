@@ -25,6 +25,9 @@ pub(super) fn code(err: &azure_core::Error) -> Option<&str> {
     }
 }
 
+/// That the container is missing.
+pub const NO_CONTAINER: &str = "the container does not exist";
+
 /// Whether nothing is at the path that was asked for, in a container that is there.
 pub(super) fn is_absent(err: &azure_core::Error) -> bool {
     let is_404 = err.http_status().is_some_and(|status| u16::from(status) == 404);
@@ -86,7 +89,7 @@ impl Answered<'_> {
         match (status, code) {
             (404 | 409, "ContainerNotFound" | "ContainerBeingDeleted" | "ContainerDisabled") => (
                 Kind::Store,
-                "the container does not exist",
+                NO_CONTAINER,
                 "create the container, or correct EASM_STORE_URL",
             ),
             (404, _) => (

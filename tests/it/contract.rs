@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Done, World, assert_same_lines, finish};
 
+mod apart;
 mod doctor;
 mod doctor_store;
 mod ends;
 mod entra;
-mod findings;
 mod functions;
 mod functions_assets;
 mod functions_entra;

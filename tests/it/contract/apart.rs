@@ -1,4 +1,5 @@
-//! What several targets and `doctor` do not keep of the contract yet.
+//! Several targets, each for itself: one that hangs, one that is not meant, one that is interrupted; and what
+//! `doctor` leaves behind and leaves out: nothing.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ fn is_complete(world: &World, target: &str) -> bool {
     files.iter().any(|path| path.starts_with(target) && path.ends_with("/manifest.json"))
 }
 
-/// Section 8 of the issue: one failing target never stops another.
+/// One failing target never stops another.
 #[tokio::test]
 async fn a_target_whose_service_hangs_keeps_no_other_waiting() {
     let world = World::new(refusing(Fault::Hang)).await;
@@ -111,7 +112,7 @@ async fn of_several_targets_what_was_done_before_an_interrupt_is_printed() {
     assert_eq!(printed[1]["error"]["code"], "interrupted", "{printed:?}");
 }
 
-/// The issue: errors name the target and the member. With `EASM_TARGETS` the four settings mean nothing.
+/// Errors name the target and the member. With `EASM_TARGETS` the four settings mean nothing.
 #[tokio::test]
 async fn what_to_do_about_a_target_is_said_of_its_members_and_not_of_settings_that_it_has_not() {
     let world = world(3).await;
