@@ -172,7 +172,9 @@ impl Workspaces {
                     DATA_PLANE_MAX.as_secs().div_euclid(60)
                 )));
             }
-            info!("Not yet, as it seems: {err}; asking again in {:.1} s", next.as_secs_f64());
+            // What to do is to wait, which is done here.
+            let (again_s, err) = (next.as_secs_f64(), err.without_advice());
+            info!("The data plane does not serve it yet ({err}); asking again in {again_s:.1} s");
             tokio::time::sleep(next).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }

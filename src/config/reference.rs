@@ -151,7 +151,11 @@ pub const GROUPS: &[Group] = &[
         text: "The defaults fit an inventory of any size. Larger numbers take more memory.",
         settings: &[
             used("EASM_PAGE_SIZE", "100", "Assets a page: 1 to 100."),
-            used("EASM_CONCURRENCY", "8", "Requests to the data plane at once: 1 to 64."),
+            used(
+                "EASM_CONCURRENCY",
+                "8",
+                "Requests to the data plane at once, for one process: 1 to 64. With several targets a quarter is in reserve for those that have none in work.",
+            ),
             used("EASM_SHARDS", "8", "Cursors at once: 1 to 64."),
             used(
                 "EASM_PART_BYTES_MAX",

@@ -141,7 +141,7 @@ impl<'a> Wait<'a> {
         }
         info!(
             workspace = self.path.workspace,
-            "Not yet, as it seems: {}; looking again in {:.0} s",
+            "Waiting for Azure to {}; looking again in {:.1} s",
             self.operation,
             pause.as_secs_f64()
         );
