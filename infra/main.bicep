@@ -9,6 +9,7 @@ targetScope = 'resourceGroup'
 import {
   credentialType
   guidType
+  isMadeOf
   kindType
   namesType
   newWorkspaceType
@@ -20,7 +21,7 @@ import {
 } from 'modules/types.bicep'
 import { hostSettingNames } from 'modules/function-app.bicep'
 
-@description('Beginning of every name: 2 to 10 lower-case letters and digits.')
+@description('Beginning of every name: 2 to 10 lower-case letters and digits, the first a letter.')
 @minLength(2)
 @maxLength(10)
 param name string = 'easm'
@@ -72,7 +73,7 @@ param schedule string = '0 0 6 * * *'
 @maxValue(36525)
 param retentionDays int = 0
 
-@description('A tracing filter such as debug. Empty: info.')
+@description('A tracing filter such as debug. Empty: info. What maintenance says stays at info, since an alert reads it.')
 param logFilter string = ''
 
 // Who may call.
@@ -110,7 +111,7 @@ param dataRedundancy string = 'Standard_ZRS'
 @allowed(['Standard_LRS', 'Standard_ZRS'])
 param hostRedundancy string = 'Standard_LRS'
 
-@description('Days for which a deleted file of an export can be brought back.')
+@description('Days for which a file of the exports that was deleted or written over can be brought back.')
 @minValue(1)
 @maxValue(365)
 param softDeleteDays int = 14
@@ -122,7 +123,7 @@ param softDeleteDays int = 14
 @maxValue(730)
 param logRetentionDays int = 30
 
-@description('Most that is logged on one day, in gigabytes. -1: no limit.')
+@description('Most that is logged on one day, in gigabytes. -1: no limit. Beyond it nothing is logged, and no alert fires.')
 @minValue(-1)
 param dailyLogGigabytesMax int = 5
 
@@ -183,10 +184,49 @@ var targetNames = empty(targets)
   ? [single.?name ?? fail('Set workspace, targets or newWorkspace: nothing is exported otherwise.')]
   : map(targets, target => target.name)
 
-@description('Targets on a managed identity that would take the app registration of clientId for one.')
-var misread = clientId == null
-  ? []
-  : sys.filter(targets, target => (target.?credential ?? credential) == 'managed-identity' && target.?clientId == null)
+@description('How each target signs in: its own values. A single workspace has none but those of the deployment.')
+var signIns = empty(targets)
+  ? [{ credential: credential, clientId: null, clientSecretName: null }]
+  : map(targets, target => {
+      credential: target.?credential ?? credential
+      clientId: target.?clientId
+      clientSecretName: target.?clientSecretName
+    })
+
+@description('Letters, all of them small.')
+var letters = 'abcdefghijklmnopqrstuvwxyz'
+
+@description('What is wrong with the parameters and their types do not refuse. Each would be seen only when nothing is exported, or by nobody.')
+var wrong = concat(
+  isMadeOf(name, '${letters}0123456789') && contains(letters, take(name, 1))
+    ? []
+    : ['name has lower-case letters and digits only, and begins with a letter.'],
+  workspace == null || empty(targets)
+    ? []
+    : ['workspace and targets are both set: make the workspace one of the targets.'],
+  empty(sys.filter(targetNames, it => !isMadeOf(toLower(it), '${letters}0123456789-_') || isMadeOf(take(it, 1), '-_')))
+    ? []
+    : ['The name of a target has letters, digits, - and _ only, and begins with a letter or digit.'],
+  length(union(map(targetNames, it => toLower(it)), [])) == length(targetNames) ? [] : ['Two targets have the same name; upper and lower case do not count.'],
+  clientId == null || empty(sys.filter(signIns, it => it.credential == 'managed-identity' && it.clientId == null))
+    ? []
+    : [
+        'What signs in with managed-identity would take clientId for its identity: remove it, or give it to the other targets.'
+      ],
+  clientId != null || empty(sys.filter(signIns, it => it.credential != 'managed-identity' && it.clientId == null))
+    ? []
+    : ['federated and client-secret want clientId, the app registration that signs in.'],
+  clientSecretName != null || empty(sys.filter(
+      signIns,
+      it => it.credential == 'client-secret' && it.clientSecretName == null
+    ))
+    ? []
+    : ['client-secret wants clientSecretName, the secret in the vault.'],
+  length(sys.filter(split(schedule, ' '), it => !empty(it))) == 6
+    ? []
+    : ['schedule has six fields, the first of them seconds.'],
+  dailyLogGigabytesMax != 0 ? [] : ['dailyLogGigabytesMax is -1 or at least 1: no alert fires where nothing is logged.']
+)
 
 @description('Whether a client secret is read from the vault.')
 var usesVault = clientSecretName != null || !empty(sys.filter(targets, target => target.?clientSecretName != null))
@@ -200,16 +240,14 @@ var targetSettings settingsType = empty(targets)
       EASM_WORKSPACE: single!.name
     }
   : {
-      EASM_TARGETS: empty(misread)
-        ? string(targets)
-        : fail('A target on managed-identity would take clientId for its identity: give clientId to the other targets instead.')
+      EASM_TARGETS: string(targets)
     }
 
 @description('App settings. One that would be empty is left out: an empty one may be lost on its way.')
 var settings settingsType = union(
   targetSettings,
   {
-    EASM_AUTH: signIn == null ? 'key' : 'entra'
+    EASM_AUTH: !empty(wrong) ? fail(join(wrong, ' ')) : (signIn == null ? 'key' : 'entra')
     EASM_CREDENTIAL: credential
     EASM_FILTER: filter
     EASM_RETENTION_DAYS: string(retentionDays)
@@ -220,7 +258,7 @@ var settings settingsType = union(
   clientId == null ? {} : { EASM_CLIENT_ID: clientId! },
   clientSecretName == null ? {} : { EASM_CLIENT_SECRET_NAME: clientSecretName! },
   empty(kinds) ? {} : { EASM_KINDS: join(kinds, ',') },
-  empty(logFilter) ? {} : { EASM_LOG: logFilter },
+  empty(logFilter) ? {} : { EASM_LOG: '${logFilter},easm_export::functions::maintenance=info' },
   signIn == null ? {} : { EASM_PRINCIPALS: join(signIn!.principals, ',') },
   usesVault ? { EASM_KEY_VAULT_URL: 'https://${names.vault}${environment().suffixes.keyvaultDns}' } : {}
 )
@@ -307,7 +345,8 @@ module roles 'modules/roles.bicep' = {
     names: names
     exportContainer: exportContainer
     queues: workQueues
-    secrets: readableSecrets
+    // One that is named twice would be assigned twice.
+    secrets: union(readableSecrets, [])
     easmWorkspace: newWorkspace.?name
   }
   dependsOn: [identity, monitoring, hostStorage, dataStorage, vault, easmWorkspace]

@@ -28,4 +28,7 @@ var emails = readEnvironmentVariable('ALERT_EMAILS', '')
 
 param alertEmails = empty(emails) ? [] : split(emails, ',')
 
-param schedule = readEnvironmentVariable('EXPORT_SCHEDULE', '0 0 6 * * *')
+@description('When it is exported; none: at six every day.')
+var wanted = readEnvironmentVariable('EXPORT_SCHEDULE', '')
+
+param schedule = empty(wanted) ? '0 0 6 * * *' : wanted

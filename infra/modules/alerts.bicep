@@ -47,7 +47,7 @@ type ruleType = {
   by: string
   @description('How often it is asked.')
   frequency: string
-  @description('Time that it asks about.')
+  @description('Time that it asks about: more than its frequency, since lines come late.')
   window: string
 }
 
@@ -61,18 +61,15 @@ var rules ruleType[] = [
     title: 'A target has had no complete run for more than ${completeRunWindowHours} hours, or maintenance says nothing of it'
     severity: 1
     query: '''
-      let wanted = datatable(target: string) [{0}];
-      let said = AppTraces
+      AppTraces
         | where Message has "newest_complete"
         | extend line = parse_json(Message)
         | where tostring(line.fields.event) == "newest_complete"
-        | extend target = tostring(line.fields.target_name), age_hours = todouble(line.fields.age_hours)
-        | summarize arg_max(TimeGenerated, age_hours) by key = tolower(target);
-      wanted
-        | extend key = tolower(target)
-        | join kind=leftouter said on key
+        | extend key = tolower(tostring(line.fields.target_name)), age_hours = todouble(line.fields.age_hours)
+        | summarize arg_max(TimeGenerated, age_hours) by key
+        | join kind=rightouter (datatable(target: string) [{0}] | extend key = tolower(target)) on key
         | where isnull(age_hours) or age_hours < 0 or age_hours > {1}
-        | project target, age_hours
+        | project TimeGenerated = coalesce(TimeGenerated, now()), target, age_hours
     '''
     by: 'target'
     frequency: 'PT15M'
@@ -89,7 +86,7 @@ var rules ruleType[] = [
     '''
     by: 'Name'
     frequency: 'PT15M'
-    window: 'PT15M'
+    window: 'PT30M'
   }
   {
     name: 'poison'
@@ -102,7 +99,7 @@ var rules ruleType[] = [
     '''
     by: 'AppRoleName'
     frequency: 'PT15M'
-    window: 'PT15M'
+    window: 'PT30M'
   }
   {
     name: 'vault-refusals'
@@ -115,7 +112,7 @@ var rules ruleType[] = [
     '''
     by: 'OperationName'
     frequency: 'PT15M'
-    window: 'PT15M'
+    window: 'PT30M'
   }
 ]
 

@@ -1,8 +1,9 @@
 // The account of the exports.
 //
-// Soft delete brings back what somebody deleted by mistake. There is no versioning, since every save of a
-// checkpoint would leave a version, and no lifecycle rule, since a rule goes by age and cannot know which run is
-// the newest complete one: what goes, and in which order, is the app's own decision (EASM_RETENTION_DAYS).
+// Soft delete brings back what somebody deleted by mistake. It also keeps the states of a checkpoint that were
+// written over, for as many days and no longer. There is no versioning, since that would keep them for ever, and no
+// lifecycle rule, since a rule goes by age and cannot know which run is the newest complete one: what goes, and in
+// which order, is the app's own decision (EASM_RETENTION_DAYS).
 
 import { tagsType } from 'types.bicep'
 
@@ -26,7 +27,7 @@ param sku string
 @maxLength(63)
 param container string
 
-@description('Days for which something deleted can be brought back.')
+@description('Days for which something that was deleted or written over can be brought back.')
 @minValue(1)
 @maxValue(365)
 param softDeleteDays int

@@ -109,7 +109,6 @@ resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
         name: 'app'
         properties: {
           addressPrefix: cidrSubnet(addressPrefix, 26, 0)
-          defaultOutboundAccess: false
           natGateway: { id: nat.id }
           networkSecurityGroup: { id: group.id }
           // Flex Consumption wants this delegation, not that of App Service.
@@ -122,7 +121,7 @@ resource network 'Microsoft.Network/virtualNetworks@2024-07-01' = {
           addressPrefix: cidrSubnet(addressPrefix, 26, 1)
           defaultOutboundAccess: false
           networkSecurityGroup: { id: group.id }
-          privateEndpointNetworkPolicies: 'Enabled'
+          privateEndpointNetworkPolicies: 'Disabled'
         }
       }
     ]
@@ -152,6 +151,8 @@ resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01'
   }
 ]
 
+// One after the other: two that are made in one subnet at once can be refused (AnotherOperationInProgress).
+@batchSize(1)
 module endpoint 'private-endpoint.bicep' = [
   for it in endpoints: {
     params: {

@@ -14,6 +14,11 @@ type tagsType = {
 }
 
 @export()
+@description('Whether text has no character but those of characters.')
+func isMadeOf(text string, characters string) bool =>
+  empty(join(split(text, map(range(0, length(characters)), at => substring(characters, at, 1))), ''))
+
+@export()
 @description('App settings: names and values.')
 type settingsType = {
   @description('Value of the setting.')
@@ -58,7 +63,7 @@ type workspaceType = {
 @sealed()
 @description('One of several targets: the members of EASM_TARGETS, with the values that this version takes, but for clientSecret. A secret belongs in the vault.')
 type targetType = {
-  @description('Name of the target, unique in the deployment: its folder in the store.')
+  @description('Name of the target, letters, digits, - and _, unique in the deployment whatever the case: its folder in the store.')
   @minLength(1)
   @maxLength(63)
   name: string
