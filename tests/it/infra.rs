@@ -1,14 +1,17 @@
 //! What Azure would be asked to deploy.
 //!
 //! `cli` runs the Bicep CLI over `infra/`: no diagnostic, one layout, snapshots that are current. `snapshots`
-//! reads those snapshots and needs no CLI: roles, networks, sign-in, keys, data. `settings` holds the app settings
-//! against the code, and `texts` the sources, the workflow and `azure.yaml`.
+//! reads those snapshots and needs no CLI: roles, sign-in, keys, data; `alerts`, `identity` and `network` look closer
+//! at what their names say. `settings` holds the app settings against the code, and `texts` the sources, the workflow and `azure.yaml`.
 //!
 //! # Invariants
 //! - A check that needs the CLI says so on the real stderr where there is none, or fails if `TESTS_MAY_NOT_SKIP`
 //!   is set. All others always run.
 
+mod alerts;
 mod cli;
+mod identity;
+mod network;
 mod settings;
 mod snapshots;
 mod texts;

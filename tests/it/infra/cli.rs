@@ -23,8 +23,19 @@ const PLACE: [&str; 8] = [
     "westeurope",
 ];
 
-/// A file with one fault, to see that the linter looked.
-const FAULTY: &str = "@description('Nobody asks for it.')\nparam unused string\n";
+/// Files with one fault each, to see that the linter looked, and what it says.
+const FAULTY: [(&str, &str, &str); 2] = [
+    (
+        "modules/faulty.bicep",
+        "@description('Nobody asks for it.')\nparam unused string\n",
+        "Error no-unused-params",
+    ),
+    (
+        "faulty.bicepparam",
+        "using 'main.bicep'\n@description('Nobody asks for it.')\nvar unused = 1\n",
+        "Error no-unused-vars",
+    ),
+];
 
 /// `$BICEP`, else `bicep` on `PATH`, else the one beside the project.
 fn bicep(test: &str) -> Option<PathBuf> {
@@ -85,22 +96,61 @@ fn copy() -> TempDir {
 fn no_template_has_a_diagnostic() {
     let Some(bicep) = bicep("no_template_has_a_diagnostic") else { return };
     let folder = copy();
-    fs::write(folder.path().join("modules/faulty.bicep"), FAULTY).unwrap();
-    for pattern in ["**/*.bicep", "**/*.bicepparam"] {
-        let output = run(&bicep, folder.path(), &["lint", "--pattern", pattern]);
-        let text = said(&output);
-        let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        if pattern == "**/*.bicep" {
-            // The fault that was planted: it is found, and counts as an error.
-            let planted = lines.iter().position(|line| line.contains("faulty.bicep"));
-            let planted = lines.remove(planted.expect("the linter looked at every file"));
-            assert!(planted.contains("Error no-unused-params"), "{planted}");
-            assert!(!output.status.success());
-        } else {
-            assert!(output.status.success(), "{text}");
-        }
+    for (file, text, want) in FAULTY {
+        fs::write(folder.path().join(file), text).unwrap();
+        let (_, ending) = file.rsplit_once('.').unwrap();
+        let pattern = format!("**/*.{ending}");
+        let output = run(&bicep, folder.path(), &["lint", "--pattern", &pattern]);
+        let all = said(&output);
+        let mut lines: Vec<&str> = all.lines().filter(|line| !line.trim().is_empty()).collect();
+        // The fault that was planted: it is found, and counts as an error.
+        let planted = lines.iter().position(|line| line.contains(file));
+        let planted = lines.remove(planted.expect("the linter looked at every file"));
+        assert!(planted.contains(want), "{planted}");
+        assert!(!output.status.success());
         assert!(lines.is_empty(), "{pattern}:\n{}", lines.join("\n"));
     }
+}
+
+/// What must be there before a module is deployed. Names are handed on rather than outputs, so nothing else says it.
+const ORDER: [(&str, &[&str]); 13] = [
+    ("alerts", &["monitoring"]),
+    ("app", &["hostStorage", "identity", "monitoring", "network", "roles"]),
+    ("appEndpoint", &["app", "network"]),
+    ("dataStorage", &[]),
+    ("easmWorkspace", &[]),
+    ("events", &["dataStorage"]),
+    ("hostStorage", &[]),
+    ("identity", &[]),
+    ("monitoring", &[]),
+    ("network", &["dataStorage", "hostStorage", "vault"]),
+    ("roles", &["dataStorage", "easmWorkspace", "hostStorage", "identity", "monitoring", "vault"]),
+    ("signInModule", &["app"]),
+    ("vault", &["monitoring"]),
+];
+
+#[test]
+fn every_module_waits_for_what_it_looks_up() {
+    let Some(bicep) = bicep("every_module_waits_for_what_it_looks_up") else { return };
+    let output = run(&bicep, &root().join("infra"), &["build", "main.bicep", "--stdout"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let template: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let modules = template["resources"].as_object().unwrap();
+    let names = |value: &Value| -> Vec<String> {
+        let mut names: Vec<String> = serde_json::from_value(value.clone()).unwrap_or_default();
+        names.sort();
+        names
+    };
+    let found: BTreeMap<&str, Vec<String>> =
+        modules.iter().map(|(name, module)| (name.as_str(), names(&module["dependsOn"]))).collect();
+    let wanted: BTreeMap<&str, Vec<String>> = ORDER
+        .into_iter()
+        .map(|(name, before)| (name, before.iter().map(|it| (*it).to_owned()).collect()))
+        .collect();
+    assert_eq!(found, wanted);
+    // Two endpoints that are made in one subnet at once can be refused.
+    let endpoints = &modules["network"]["properties"]["template"]["resources"]["endpoint"]["copy"];
+    assert_eq!((&endpoints["mode"], &endpoints["batchSize"]), (&"serial".into(), &1.into()));
 }
 
 #[test]
@@ -157,26 +207,104 @@ fn sort_outputs(file: &Path) {
     fs::write(file, format!("{}\n  \"outputs\": {outputs}\n}}\n", &text[..at])).unwrap();
 }
 
-/// A parameter file that names nothing to export is refused before anything is deployed.
+/// A GUID that is nobody's.
+const GUID: &str = "00000000-0000-4000-8000-000000000009";
+
+/// What a deployment says of parameters that it refuses, before anything is made.
+const NOTHING: &str = "Set workspace, targets or newWorkspace";
+const NAME: &str = "name has lower-case letters and digits only";
+const BOTH: &str = "workspace and targets are both set";
+const TARGET_NAME: &str = "The name of a target has letters, digits, - and _ only";
+const SAME_NAME: &str = "Two targets have the same name";
+const MISREAD: &str = "would take clientId for its identity";
+const NO_APP: &str = "want clientId, the app registration";
+const NO_SECRET: &str = "client-secret wants clientSecretName";
+const SCHEDULE: &str = "schedule has six fields";
+const NO_LOG: &str = "dailyLogGigabytesMax is -1 or at least 1";
+const SAID: [&str; 10] =
+    [NOTHING, NAME, BOTH, TARGET_NAME, SAME_NAME, MISREAD, NO_APP, NO_SECRET, SCHEDULE, NO_LOG];
+
+/// Parameters, and all that is said of them; several faults at once, since every run of the CLI takes seconds.
+/// `WORKSPACE` stands for a workspace that is set, `TARGET(name, ...)` for a target, `GUID` for a GUID.
+const REFUSED: [(&str, &[&str]); 10] = [
+    (
+        "WORKSPACE\nparam name = 'e2'\nparam schedule = '0  */5 * * * *'\n\
+         param logFilter = 'warn'\nparam readableSecrets = ['a', 'b', 'a']",
+        &[],
+    ),
+    ("param targets = [TARGET(a-B_1), TARGET(b, credential: 'federated', clientId: 'GUID')]", &[]),
+    ("", &[NOTHING]),
+    ("WORKSPACE\nparam name = 'Easm'\nparam clientId = 'GUID'", &[NAME, MISREAD]),
+    (
+        "WORKSPACE\nparam name = '2easm'\nparam credential = 'federated'\n\
+         param schedule = '0 6 * * *  '\nparam dailyLogGigabytesMax = 0",
+        &[NAME, NO_APP, SCHEDULE, NO_LOG],
+    ),
+    (
+        "WORKSPACE\nparam credential = 'client-secret'\nparam clientId = 'GUID'\n\
+         param schedule = '0 0 0 6 * * *'",
+        &[NO_SECRET, SCHEDULE],
+    ),
+    (
+        "WORKSPACE\nparam credential = 'client-secret'\nparam clientSecretName = 'a'\n\
+         param name = 'ea-sm'",
+        &[NAME, NO_APP],
+    ),
+    (
+        "WORKSPACE\nparam targets = [TARGET(a), TARGET(A)]\nparam clientId = 'GUID'",
+        &[BOTH, SAME_NAME, MISREAD],
+    ),
+    ("param targets = [TARGET(_b), TARGET(a, credential: 'federated')]", &[TARGET_NAME, NO_APP]),
+    (
+        "param targets = [TARGET(a b), TARGET(b, credential: 'client-secret', clientId: 'GUID')]",
+        &[TARGET_NAME, NO_SECRET],
+    ),
+];
+
+/// The parameters that a line of [`REFUSED`] stands for.
+fn parameters(text: &str) -> String {
+    let place = "tenantId: 'GUID', subscriptionId: 'GUID', resourceGroup: 'a'";
+    let workspace = format!("param workspace = {{ {place}, name: 'a' }}");
+    let mut text = text.replace("WORKSPACE", &workspace);
+    while let Some((before, rest)) = text.split_once("TARGET(") {
+        let (inner, after) = rest.split_once(')').unwrap();
+        let (name, more) = inner.split_once(',').unwrap_or((inner, ""));
+        let comma = if more.is_empty() { "" } else { "," };
+        let target = format!("{{ name: '{name}', {place}, workspace: 'a'{comma}{more} }}");
+        text = format!("{before}{target}{after}");
+    }
+    format!("using 'main.bicep'\n{}\n", text.replace("GUID", GUID))
+}
+
 #[test]
-fn a_deployment_that_exports_nothing_is_refused() {
-    let Some(bicep) = bicep("a_deployment_that_exports_nothing_is_refused") else { return };
-    let check = |params: &str, want: &str| {
-        let folder = copy();
-        fs::write(folder.path().join("odd.bicepparam"), params).unwrap();
+fn a_deployment_that_would_export_nothing_or_tell_nobody_is_refused() {
+    let test = "a_deployment_that_would_export_nothing_or_tell_nobody_is_refused";
+    let Some(bicep) = bicep(test) else { return };
+    let folder = copy();
+    for (text, want) in REFUSED {
+        fs::write(folder.path().join("odd.bicepparam"), parameters(text)).unwrap();
         let args = [&["snapshot", "odd.bicepparam"], &PLACE[..]].concat();
-        let text = said(&run(&bicep, folder.path(), &args));
-        assert!(text.contains(want), "{params}\n{text}");
-    };
-    check("using 'main.bicep'\n", "Set workspace, targets or newWorkspace");
-    let guid = "00000000-0000-4000-8000-000000000009";
-    let target = format!(
-        "{{ name: 'a', tenantId: '{guid}', subscriptionId: '{guid}', resourceGroup: 'a', \
-         workspace: 'a' }}"
-    );
-    let text =
-        format!("using 'main.bicep'\nparam clientId = '{guid}'\nparam targets = [{target}]\n");
-    check(&text, "A target on managed-identity would take clientId");
+        let output = run(&bicep, folder.path(), &args);
+        let all = said(&output);
+        let found: Vec<&str> = SAID.into_iter().filter(|it| all.contains(it)).collect();
+        assert_eq!(found, want, "{text}\n{all}");
+        assert_eq!(output.status.success(), want.is_empty(), "{text}\n{all}");
+        if text.contains("logFilter") {
+            a_filter_keeps_the_line_of_the_alert(&folder.path().join("odd.snapshot.json"));
+        }
+    }
+}
+
+/// With a filter of one's own the line that an alert reads is logged still, and each secret is assigned once.
+fn a_filter_keeps_the_line_of_the_alert(snapshot: &Path) {
+    let text = fs::read_to_string(snapshot).unwrap();
+    assert!(text.contains("\"warn,easm_export::functions::maintenance=info\""), "{text}");
+    assert!(root().join("src/functions/maintenance.rs").is_file(), "the module of that name");
+    for (secret, n_roles) in [("a", 1), ("b", 1)] {
+        let role = format!("/secrets/{secret}/providers/Microsoft.Authorization/");
+        let n_found = text.lines().filter(|it| it.contains("\"id\"") && it.contains(&role)).count();
+        assert_eq!(n_found, n_roles, "{secret}");
+    }
 }
 
 /// What azd and the workflow hand in reaches the deployment.
@@ -194,6 +322,7 @@ fn the_environment_fills_in_the_parameters_of_one_tenant() {
         ("EASM_WORKSPACE", "their-workspace".to_owned()),
         ("SIGN_IN_CLIENT_ID", format!("{guid}3")),
         ("SIGN_IN_PRINCIPALS", format!("{guid}4,{guid}5")),
+        ("EXPORT_SCHEDULE", "0 30 4 * * *".to_owned()),
         ("ALERT_EMAILS", "one@contoso.example,two@contoso.example".to_owned()),
     ];
     let values: Vec<(&str, &str)> =

@@ -342,13 +342,16 @@ fn what_is_deleted_by_mistake_comes_back_and_nothing_else_deletes() {
     }
 }
 
+/// What the rule of an alert asks for.
+pub fn query(rule: &Resource) -> String {
+    rule.property("/criteria/allOf/0/query").as_str().unwrap().to_owned()
+}
+
 #[test]
 fn every_target_is_watched_and_every_alert_leads_somewhere() {
     for deployment in deployments() {
         let rules = deployment.of_kind("Microsoft.Insights/scheduledQueryRules");
         let rows = table("\n## Alerts\n");
-        let query =
-            |rule: &Resource| rule.property("/criteria/allOf/0/query").as_str().unwrap().to_owned();
         let found = |name: &str| rules.iter().find(|rule| rule.name().ends_with(name)).unwrap();
         let named: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
         assert_eq!(named.len(), rules.len(), "{}: the table in the docs", deployment.name);
@@ -367,7 +370,7 @@ fn every_target_is_watched_and_every_alert_leads_somewhere() {
         assert!(late.contains(&list), "{}: {late}", deployment.name);
         // What maintenance does not speak of is late, and so is what never was.
         assert!(
-            late.contains("join kind=leftouter") && late.contains("isnull(age_hours)"),
+            late.contains("join kind=rightouter") && late.contains("isnull(age_hours)"),
             "{late}"
         );
         assert!(late.contains("age_hours < 0") && late.contains("\"newest_complete\""), "{late}");
@@ -407,7 +410,21 @@ fn events_speak_of_manifests_and_go_where_a_role_allows() {
             );
             let delivery = subscription.property("/deliveryWithResourceIdentity");
             assert_eq!(delivery["identity"]["type"], "SystemAssigned");
-            assert_eq!(delivery["destination"]["properties"]["queueName"], "export-complete");
+            let destination = &delivery["destination"]["properties"];
+            let data = deployment.account("data");
+            assert_eq!(destination["queueName"], "export-complete");
+            assert_eq!(destination["resourceId"], data.id());
+            let queue = format!("{}/default/export-complete", data.name());
+            let queues =
+                deployment.of_kind("Microsoft.Storage/storageAccounts/queueServices/queues");
+            assert!(queues.iter().any(|found| found.name() == queue), "{queue}");
+            let topic = deployment.one("Microsoft.EventGrid/systemTopics");
+            assert_eq!(topic.property("/source"), data.id());
+            // Of other containers nobody wants to hear.
+            assert_eq!(
+                subscription.property("/filter/subjectBeginsWith"),
+                "/blobServices/default/containers/exports/blobs/"
+            );
             assert!(subscription.property("/destination").is_null(), "that would want a key");
         }
     }

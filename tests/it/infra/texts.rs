@@ -134,22 +134,89 @@ fn the_workflow_pins_its_actions_and_has_no_secret() {
         assert!(is_commit, "{line}: a tag can be moved");
         assert!(version.starts_with('v') && version.matches('.').count() == 2, "{line}");
     }
-    assert!(!workflow.contains("secrets."), "GitHub vouches for the run; there is no secret");
+    assert!(!workflow.contains("secrets"), "GitHub vouches for the run; there is no secret");
     let (_, deploy) = workflow.split_once("\n  deploy:\n").unwrap();
     for wanted in ["id-token: write", "contents: read", "environment: azure"] {
         assert!(deploy.contains(wanted), "{wanted}");
     }
     // Only that job may ask for a token.
     assert_eq!(workflow.matches("id-token: write").count(), 1);
-    let steps = ["group what-if", "group create", "deployment source config-zip", "/api/health"];
+    let steps = [
+        "group what-if",
+        "group create",
+        "deployment source config-zip",
+        "/api/health",
+        "/api/exports",
+        "!= 401",
+    ];
     let places: Vec<usize> = steps.iter().map(|step| deploy.find(step).expect(step)).collect();
     assert!(places.is_sorted(), "{steps:?} in this order");
-    // What stands in an expression is pasted into the script, whatever it is.
-    let scripts = workflow.lines().filter(|line| line.contains("${{"));
-    for line in scripts {
-        let (name, _) = line.trim().split_once(": ").unwrap_or_else(|| panic!("{line}"));
-        assert!(name != "run", "{line}");
+    assert_eq!(pasted(&workflow), Vec::<&str>::new());
+    assert!(workflow.contains("${{ vars.AZURE_CLIENT_ID }}"));
+}
+
+/// Lines of a workflow whose expression is more than a variable of the repository as the whole value of a name,
+/// or stands in a script: there it is pasted, whatever it is.
+fn pasted(workflow: &str) -> Vec<&str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    // Where the script that we are in was opened.
+    let mut script: Option<usize> = None;
+    let mut found = Vec::new();
+    for line in workflow.lines().filter(|line| !line.trim().is_empty()) {
+        script = script.filter(|at| indent(line) > *at);
+        let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        let is_name = name.trim().chars().all(is_word);
+        let expression = value.strip_prefix("${{ vars.").and_then(|rest| rest.strip_suffix(" }}"));
+        let is_variable = expression.is_some_and(|it| !it.contains("${{") && !it.contains('('));
+        let is_fine = script.is_none() && is_name && name.trim() != "run" && is_variable;
+        if line.contains("${{") && !is_fine {
+            found.push(line);
+        }
+        if name.trim().trim_start_matches("- ") == "run" {
+            script = Some(indent(line));
+        }
     }
+    found
+}
+
+#[test]
+fn the_rule_about_expressions_finds_what_it_looks_for() {
+    for line in [
+        "        run: echo ${{ vars.A }}",
+        "        run: ${{ vars.A }}",
+        "      - run: ${{ vars.A }}",
+        "        run: |\n          echo hello\n          A: ${{ vars.A }}",
+        "        run: >-\n\n          ${{ vars.A }}",
+        "          A: ${{ github.event.head_commit.message }}",
+        "          A: ${{ toJSON(vars.A) }}",
+        "          A: ${{ vars.A }}-${{ github.ref }}",
+    ] {
+        assert_eq!(pasted(line).len(), 1, "{line}");
+    }
+    let fine =
+        "        run: |\n          echo hello\n        env:\n          A: ${{ vars.A || 'b' }}";
+    assert!(pasted(fine).is_empty(), "{fine}");
+}
+
+/// A parameter that the workflow does not hand in would silently be the made-up one.
+#[test]
+fn the_workflow_hands_in_whatever_a_parameter_file_reads() {
+    let workflow = read(".github/workflows/deploy.yml");
+    let (_, deploy) = workflow.split_once("\n  deploy:\n").unwrap();
+    let (env, _) = deploy.split_once("\n    steps:\n").unwrap();
+    let mut n_names = 0;
+    for (file, text) in sources() {
+        for rest in text.split("readEnvironmentVariable('").skip(1) {
+            let (name, _) = rest.split_once('\'').unwrap();
+            n_names += 1;
+            assert!(
+                env.contains(&format!("\n      {name}: ${{{{ vars.{name} }}}}\n")),
+                "{file}: {name}"
+            );
+        }
+    }
+    assert!(n_names >= 8, "{n_names}");
 }
 
 #[test]
