@@ -186,8 +186,16 @@ var targetNames = empty(targets)
 
 @description('How each target signs in: its own values. A single workspace has none but those of the deployment.')
 var signIns = empty(targets)
-  ? [{ credential: credential, clientId: null, clientSecretName: null }]
+  ? [
+      {
+        tenantId: single.?tenantId ?? tenant().tenantId
+        credential: credential
+        clientId: null
+        clientSecretName: null
+      }
+    ]
   : map(targets, target => {
+      tenantId: target.tenantId
       credential: target.?credential ?? credential
       clientId: target.?clientId
       clientSecretName: target.?clientSecretName
@@ -213,6 +221,12 @@ var wrong = concat(
     : [
         'What signs in with managed-identity would take clientId for its identity: remove it, or give it to the other targets.'
       ],
+  empty(sys.filter(
+      signIns,
+      it => it.credential == 'managed-identity' && toLower(it.tenantId) != toLower(tenant().tenantId)
+    ))
+    ? []
+    : ['managed-identity is good in this tenant only: use federated for a workspace in another.'],
   clientId != null || empty(sys.filter(signIns, it => it.credential != 'managed-identity' && it.clientId == null))
     ? []
     : ['federated and client-secret want clientId, the app registration that signs in.'],
@@ -379,10 +393,11 @@ module appEndpoint 'modules/app-endpoint.bicep' = if (isPrivate) {
   dependsOn: [app, network]
 }
 
-module signInModule 'modules/sign-in.bicep' = if (signIn != null) {
+// Also without sign-in: what an earlier deployment turned on would stay on.
+module signInModule 'modules/sign-in.bicep' = {
   params: {
     appName: names.app
-    signIn: signIn!
+    signIn: signIn
   }
   dependsOn: [app]
 }

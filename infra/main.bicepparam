@@ -6,7 +6,7 @@
 using 'main.bicep'
 
 param workspace = {
-  tenantId: readEnvironmentVariable('EASM_TENANT_ID', '00000000-0000-0000-0000-000000000000')
+  tenantId: readEnvironmentVariable('EASM_TENANT_ID', '00000000-0000-4000-8000-000000000001')
   subscriptionId: readEnvironmentVariable('EASM_SUBSCRIPTION_ID', '00000000-0000-0000-0000-000000000000')
   resourceGroup: readEnvironmentVariable('EASM_RESOURCE_GROUP', 'rg-easm')
   name: readEnvironmentVariable('EASM_WORKSPACE', 'contoso')
@@ -20,13 +20,13 @@ param signIn = empty(signInClientId)
   ? null
   : {
       clientId: signInClientId
-      principals: split(readEnvironmentVariable('SIGN_IN_PRINCIPALS', ''), ',')
+      principals: map(split(readEnvironmentVariable('SIGN_IN_PRINCIPALS', ''), ','), it => trim(it))
     }
 
 @description('Addresses that alerts are mailed to, with commas between them.')
 var emails = readEnvironmentVariable('ALERT_EMAILS', '')
 
-param alertEmails = empty(emails) ? [] : split(emails, ',')
+param alertEmails = empty(emails) ? [] : map(split(emails, ','), it => trim(it))
 
 @description('When it is exported; none: at six every day.')
 var wanted = readEnvironmentVariable('EXPORT_SCHEDULE', '')

@@ -221,12 +221,24 @@ const NO_APP: &str = "want clientId, the app registration";
 const NO_SECRET: &str = "client-secret wants clientSecretName";
 const SCHEDULE: &str = "schedule has six fields";
 const NO_LOG: &str = "dailyLogGigabytesMax is -1 or at least 1";
-const SAID: [&str; 10] =
-    [NOTHING, NAME, BOTH, TARGET_NAME, SAME_NAME, MISREAD, NO_APP, NO_SECRET, SCHEDULE, NO_LOG];
+const ABROAD: &str = "managed-identity is good in this tenant only";
+const SAID: [&str; 11] = [
+    NOTHING,
+    NAME,
+    BOTH,
+    TARGET_NAME,
+    SAME_NAME,
+    MISREAD,
+    NO_APP,
+    NO_SECRET,
+    SCHEDULE,
+    NO_LOG,
+    ABROAD,
+];
 
 /// Parameters, and all that is said of them; several faults at once, since every run of the CLI takes seconds.
 /// `WORKSPACE` stands for a workspace that is set, `TARGET(name, ...)` for a target, `GUID` for a GUID.
-const REFUSED: [(&str, &[&str]); 10] = [
+const REFUSED: [(&str, &[&str]); 11] = [
     (
         "WORKSPACE\nparam name = 'e2'\nparam schedule = '0  */5 * * * *'\n\
          param logFilter = 'warn'\nparam readableSecrets = ['a', 'b', 'a']",
@@ -234,6 +246,11 @@ const REFUSED: [(&str, &[&str]); 10] = [
     ),
     ("param targets = [TARGET(a-B_1), TARGET(b, credential: 'federated', clientId: 'GUID')]", &[]),
     ("", &[NOTHING]),
+    // Of another tenant.
+    (
+        "param workspace = { tenantId: 'GUID', subscriptionId: 'GUID', resourceGroup: 'a', name: 'a' }",
+        &[ABROAD],
+    ),
     ("WORKSPACE\nparam name = 'Easm'\nparam clientId = 'GUID'", &[NAME, MISREAD]),
     (
         "WORKSPACE\nparam name = '2easm'\nparam credential = 'federated'\n\
@@ -263,7 +280,8 @@ const REFUSED: [(&str, &[&str]); 10] = [
 
 /// The parameters that a line of [`REFUSED`] stands for.
 fn parameters(text: &str) -> String {
-    let place = "tenantId: 'GUID', subscriptionId: 'GUID', resourceGroup: 'a'";
+    let here = PLACE[1];
+    let place = format!("tenantId: '{here}', subscriptionId: 'GUID', resourceGroup: 'a'");
     let workspace = format!("param workspace = {{ {place}, name: 'a' }}");
     let mut text = text.replace("WORKSPACE", &workspace);
     while let Some((before, rest)) = text.split_once("TARGET(") {
@@ -321,19 +339,23 @@ fn the_environment_fills_in_the_parameters_of_one_tenant() {
         ("EASM_RESOURCE_GROUP", "their-group".to_owned()),
         ("EASM_WORKSPACE", "their-workspace".to_owned()),
         ("SIGN_IN_CLIENT_ID", format!("{guid}3")),
-        ("SIGN_IN_PRINCIPALS", format!("{guid}4,{guid}5")),
+        ("SIGN_IN_PRINCIPALS", format!("{guid}4, {guid}5")),
         ("EXPORT_SCHEDULE", "0 30 4 * * *".to_owned()),
-        ("ALERT_EMAILS", "one@contoso.example,two@contoso.example".to_owned()),
+        ("ALERT_EMAILS", "one@contoso.example, two@contoso.example".to_owned()),
     ];
     let values: Vec<(&str, &str)> =
         values.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let args = [&["snapshot", "main.bicepparam"], &PLACE[..]].concat();
+    // In the tenant of the workspace, which the identity of the app has to be in.
+    let mut place = PLACE;
+    place[1] = values[0].1;
+    let args = [&["snapshot", "main.bicepparam"], &place[..]].concat();
     let output = run_with(&bicep, folder.path(), &args, &values);
     assert!(output.status.success(), "{}", said(&output));
     let snapshot = fs::read_to_string(folder.path().join("main.snapshot.json")).unwrap();
     for (name, value) in values {
-        let missing = value.split(',').find(|part| !snapshot.contains(part));
+        let missing = value.split(", ").find(|part| !snapshot.contains(part));
         assert_eq!(missing, None, "{name}");
+        assert!(!value.contains(", ") || !snapshot.contains(value), "{name} is a list");
     }
     assert!(snapshot.contains("authsettingsV2") && snapshot.contains("\"entra\""));
 }

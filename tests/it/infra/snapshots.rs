@@ -237,8 +237,13 @@ fn every_endpoint_has_a_name(deployment: &Deployment, endpoints: &[&Resource]) {
 fn entra_is_believed_only_where_the_platform_asks_for_it() {
     for deployment in deployments() {
         let configs = deployment.of_kind("Microsoft.Web/sites/config");
-        let mut auth = configs.iter().filter(|config| config.name().ends_with("/authsettingsV2"));
-        let is_asked_for = auth.next().is_some_and(|config| {
+        let auth = configs.iter().filter(|config| config.name().ends_with("/authsettingsV2"));
+        let auth: Vec<_> = auth.collect();
+        // Where nobody signs in it is turned off: what is left out stays as it was deployed before.
+        let [config] = auth[..] else { panic!("{}: {} of it", deployment.name, auth.len()) };
+        let is_off = config.property("/platform/enabled") == &json!(false)
+            && config.property("/globalValidation/requireAuthentication") == &json!(false);
+        let is_asked_for = !is_off && {
             let is_on = config.property("/platform/enabled") == &json!(true)
                 && config.property("/globalValidation/requireAuthentication") == &json!(true)
                 && config.property("/globalValidation/unauthenticatedClientAction") == "Return401"
@@ -248,8 +253,9 @@ fn entra_is_believed_only_where_the_platform_asks_for_it() {
             let registration =
                 config.property("/identityProviders/azureActiveDirectory/registration");
             assert_eq!(registration.as_object().unwrap().len(), 2, "no secret: {registration}");
+            assert!(is_on, "{}: {}", deployment.name, config.id());
             is_on
-        });
+        };
         let is_believed = deployment.setting("EASM_AUTH").as_deref() == Some("entra");
         assert_eq!(is_believed, is_asked_for, "{}", deployment.name);
         assert_eq!(is_believed, deployment.has("signIn"), "{}", deployment.name);
