@@ -190,6 +190,7 @@ impl Books {
             progress: Progress::default(),
             manifest: None,
             error: None,
+            workspace: None,
             publishes: active.publishes,
             not_before: None,
             waits_for: None,

@@ -151,6 +151,10 @@ pub async fn step(world: &World, job: &Job, message: &Message, slice: &Slice) ->
     if let Some(until) = run.waits_until(books.now()) {
         return Ok(After::PutOff { until, because: None });
     }
+    let run = match of_workspace(job, &books, run).await {
+        Ok(run) => run,
+        Err((run, err)) => return stopped(&books, job.idle_max, &run, err, false).await,
+    };
     let mut got_further = false;
     let done = match message.r#do {
         Do::Plan => make_plan(world, job, &books, &run, message, slice).await,
@@ -162,6 +166,43 @@ pub async fn step(world: &World, job: &Job, message: &Message, slice: &Slice) ->
         Err(err) if err.kind() == Kind::Conflict => Ok(After::Lost),
         Err(err) => stopped(&books, job.idle_max, &run, err, got_further).await,
     }
+}
+
+/// `run`, once it is noted which workspace it is of. Nothing is read for it before.
+///
+/// # Errors
+/// [`Kind::Config`] if it is of another workspace than `job`: two inventories in one export would look like
+/// one.
+async fn of_workspace(
+    job: &Job,
+    books: &Books,
+    run: Box<RunDocument>,
+) -> std::result::Result<Box<RunDocument>, (Box<RunDocument>, Error)> {
+    let run = match run.workspace {
+        Some(_) => run,
+        None => {
+            let noted = books.note(&run.run_id, |run| {
+                let is_new = run.workspace.is_none() && !run.status.is_ended();
+                if is_new {
+                    run.workspace = Some((&job.workspace).into());
+                }
+                is_new
+            });
+            match noted.await {
+                Ok(run) => Box::new(run),
+                Err(err) => return Err((run, err)),
+            }
+        }
+    };
+    let other = run.workspace.as_ref().filter(|inventory| !inventory.is_of(&job.workspace));
+    let Some(other) = other else { return Ok(run) };
+    let err = Error::new(Kind::Config, "carry a run")
+        .because(format!(
+            "it was begun for the workspace {} of resource group {}, and the target {} names another now",
+            other.workspace, other.resource_group, job.target
+        ))
+        .advise("export again; each workspace should have a target name of its own");
+    Err((run, err))
 }
 
 /// What follows for the run of `message` from `err`, which kept its [`World`] from being made: the

@@ -1,5 +1,6 @@
 //! One EASM workspace, and what it is called.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a target (contract, section 1).
@@ -28,6 +29,34 @@ pub struct Workspace {
     pub workspace: String,
     /// Azure region, for example `eastus`.
     pub region: String,
+}
+
+/// Which workspace a run is of, wherever its name is written: the rest of [`Workspace`] may be spelt anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Inventory {
+    /// Azure subscription, a GUID.
+    pub subscription_id: String,
+    /// Resource group.
+    pub resource_group: String,
+    /// Name of the workspace.
+    pub workspace: String,
+}
+
+impl Inventory {
+    /// Whether it is the one of `workspace`. Azure does not tell capital letters from small ones.
+    pub fn is_of(&self, workspace: &Workspace) -> bool {
+        self.subscription_id.eq_ignore_ascii_case(&workspace.subscription_id)
+            && self.resource_group.eq_ignore_ascii_case(&workspace.resource_group)
+            && self.workspace.eq_ignore_ascii_case(&workspace.workspace)
+    }
+}
+
+impl From<&Workspace> for Inventory {
+    fn from(workspace: &Workspace) -> Self {
+        let Workspace { subscription_id, resource_group, workspace, .. } = workspace.clone();
+        Self { subscription_id, resource_group, workspace }
+    }
 }
 
 #[cfg(test)]
