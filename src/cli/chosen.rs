@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::{store, unless_interrupted};
 use crate::app::{Shared, Target};
 use crate::clock::SystemClock;
-use crate::config::{Env, Settings, TargetSettings};
+use crate::config::{Auth, Env, Settings, TargetSettings};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
+use crate::export::runs;
 use crate::model::run::RunId;
 use crate::store::Store;
 
@@ -32,6 +33,8 @@ impl<'a> Chosen<'a> {
     /// [`Kind::Config`] for settings, [`Kind::Usage`] for a target that there is not.
     pub fn read(env: &'a Env, named: &[String]) -> Result<Self> {
         let settings = Settings::read(env)?;
+        // Nobody calls a command; but what is wrong is said by the first who reads it.
+        Auth::read(env)?;
         let names = settings.targets.iter().map(|target| target.name.clone());
         if let Some(other) = named.iter().find(|name| settings.target_name(name).is_none()) {
             let names: Vec<String> = names.take(NAMED_MAX).collect();
@@ -46,7 +49,8 @@ impl<'a> Chosen<'a> {
             named.is_empty() || named.iter().any(|other| other.eq_ignore_ascii_case(name))
         };
         let names = names.filter(is_named).collect();
-        let shared = Shared::new(settings.concurrency, settings.targets.len());
+        // They are worked on one after the other.
+        let shared = Shared::new(settings.concurrency, 1);
         Ok(Self { settings, env, names, shared })
     }
 
@@ -111,10 +115,8 @@ impl<'a> Chosen<'a> {
         if let [only] = all {
             return Ok((only.clone(), id));
         }
-        for books in all {
-            if books.run(&id).await?.is_some() {
-                return Ok((books.clone(), id));
-            }
+        if let Some((books, _)) = runs::look_up(all, &id).await? {
+            return Ok((books.clone(), id));
         }
         Err(Error::new(Kind::NotFound, "find a run")
             .because(format!("there is no run {id} of {whose}"))

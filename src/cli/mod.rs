@@ -131,6 +131,11 @@ async fn run(
         refuse_platform_names(&env, &files)?;
         env = env.or(files);
     }
+    if !needs_settings && !cli.target.is_empty() {
+        return Err(Error::new(Kind::Usage, "read --target")
+            .because("this command is for no target")
+            .advise("leave it out"));
+    }
     if let Command::Serve = cli.command {
         log_as_handler(&env, terminal);
         return unless_interrupted(serve::run(env, terminal)).await;
@@ -286,6 +291,11 @@ async fn signal() {
 async fn interrupt() {
     let mut interrupted = INTERRUPTED.subscribe();
     interrupted.wait_for(|is_so| *is_so).await.map(drop).expect("the sender is never dropped");
+}
+
+/// Whether this process was asked to end.
+fn is_interrupted() -> bool {
+    *INTERRUPTED.borrow()
 }
 
 /// `work`, unless the user interrupts it.

@@ -1,16 +1,14 @@
 //! `easm-export runs`: what there is in the store, and what can be done with it.
 
-use std::cmp::Reverse;
-
 use futures::future::FutureExt;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use serde::Serialize;
 
 use super::chosen::Chosen;
 use super::{EXIT_ANSWER_IS_NO, print, print_json, quoted, thousands, unless_interrupted};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
-use crate::export::runs::{self, Fault};
+use crate::export::runs::{self, Fault, Listed};
 use crate::export::{care, end};
 use crate::model::manifest::{Completeness, FileEntry, Manifest};
 use crate::model::run::{RunDocument, RunId, Status};
@@ -83,7 +81,7 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
         | Command::Verify(Id { id })) = &args.command
         else {
             let Command::List { limit } = args.command else { unreachable!("the rest has an id") };
-            return list(&all, usize::from(limit), json).await;
+            return list(&all, usize::from(limit), json, terminal).await;
         };
         let (books, id) = chosen.books_of_run(&all, id).await?;
         match &args.command {
@@ -104,15 +102,15 @@ struct Value<T> {
     value: Vec<T>,
 }
 
-async fn list(all: &[Books], limit: usize, json: bool) -> Result<u8> {
-    let lists = all.iter().map(|books| runs::list(books, limit).boxed());
-    let lists = stream::iter(lists.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE);
-    let mut value: Vec<RunDocument> = lists.try_concat().await?;
-    value.sort_by_key(|run| Reverse((run.started_at, run.run_id.clone())));
-    value.truncate(limit);
+async fn list(all: &[Books], limit: usize, json: bool, terminal: &Terminal) -> Result<u8> {
+    let Listed { runs: value, unread } = runs::list(all, limit).await?;
+    for (name, err) in &unread {
+        terminal.say(&format!("easm-export: left out the runs of target {name}: {err}"));
+    }
+    let code = unread.first().map_or(0, |(_, err)| err.kind().facts().exit_code);
     if json {
         print_json(&Value { value })?;
-        return Ok(0);
+        return Ok(code);
     }
     let mut table = String::new();
     for run in &value {
@@ -127,7 +125,7 @@ async fn list(all: &[Books], limit: usize, json: bool) -> Result<u8> {
         );
     }
     print(table.as_bytes())?;
-    Ok(0)
+    Ok(code)
 }
 
 async fn show(books: &Books, id: &RunId, json: bool) -> Result<u8> {

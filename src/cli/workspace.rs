@@ -7,7 +7,7 @@ use super::{print, print_json, unless_interrupted};
 use crate::app::workspaces::{
     Ensured, How, Place, Serves, Workspace, Workspaces, nearest, normalised, region,
 };
-use crate::config::Env;
+use crate::config::{Env, TargetSettings};
 use crate::error::{Error, Kind, Result, one_line};
 use crate::model::target::is_target_name;
 use crate::telemetry::Terminal;
@@ -65,7 +65,17 @@ impl Args {
 /// # Errors
 /// What ARM, the data plane or signing in failed with; [`Kind::Usage`] if a flag is missing.
 pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result<u8> {
-    let place = Place::of(&chosen.settings, chosen.only()?);
+    let target = chosen.only()?;
+    done(args, chosen, target, terminal).await.map_err(|err| target.concern(err))
+}
+
+async fn done(
+    args: Args,
+    chosen: &Chosen<'_>,
+    target: &TargetSettings,
+    terminal: &Terminal,
+) -> Result<u8> {
+    let place = Place::of(&chosen.settings, target);
     if let Command::Delete { name, yes } = &args.command {
         check_deletion(name, *yes, &place)?;
     }

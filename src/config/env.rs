@@ -89,6 +89,8 @@ impl Env {
             names::fallback(name).map(|fallback| vars.remove(fallback));
         };
         PLACE.into_iter().for_each(&mut remove);
+        // Set to nothing it is nothing, and not what another name says.
+        given.iter().for_each(|(setting, _)| remove(setting));
         if SECRETS.into_iter().any(is_given) {
             SECRETS.into_iter().for_each(&mut remove);
         }

@@ -24,30 +24,84 @@ const READS_AT_ONCE: usize = 8;
 /// Files that are verified at once.
 const FILES_AT_ONCE: usize = 4;
 
-/// The newest `limit` runs of a target, in work or ended, newest first.
+/// Runs of several targets, and the targets whose books could not be read.
+pub struct Listed {
+    /// The runs, newest first.
+    pub runs: Vec<RunDocument>,
+    /// Names of targets, and what the store failed with.
+    pub unread: Vec<(String, Error)>,
+}
+
+/// The newest `limit` runs of the targets of `all`, in work or ended, newest first. One target whose books
+/// cannot be read does not hide the others'.
 ///
 /// # Errors
-/// What the store failed with.
-pub async fn list(books: &Books, limit: usize) -> Result<Vec<RunDocument>> {
+/// What the store failed with, if it did for every target.
+pub async fn list(all: &[Books], limit: usize) -> Result<Listed> {
+    let named = all.iter().map(|books| async move { (books, ids(books).await) }.boxed());
+    let mut named = stream::iter(named.collect::<Vec<_>>()).buffer_unordered(READS_AT_ONCE);
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
+    while let Some((books, ids)) = named.next().await {
+        match ids {
+            Ok(ids) => found.extend(ids.into_iter().map(|(at, id)| (at, id, books))),
+            Err(err) => unread.push((books.target().to_owned(), err)),
+        }
+    }
+    if let Some((_, err)) = unread.first().filter(|_| unread.len() == all.len()) {
+        return Err(err.clone());
+    }
+    found.sort_by(|left, right| (right.0, &right.1).cmp(&(left.0, &left.1)));
+    let newest = found.into_iter();
+    let reads: Vec<_> = newest
+        .map(|(_, id, books)| async move { (books, find(books, &id).await) }.boxed())
+        .collect();
+    let mut reads = stream::iter(reads).buffered(READS_AT_ONCE.min(limit.max(1)));
+    let mut runs = Vec::new();
+    while runs.len() < limit
+        && let Some((books, run)) = reads.next().await
+    {
+        match run {
+            // The history goes on naming what retention deleted.
+            Ok(run) => runs.extend(run.filter(|run| run.deleted_at.is_none())),
+            Err(err) if all.len() == 1 => return Err(err),
+            Err(err) => {
+                if unread.iter().all(|(name, _)| name != books.target()) {
+                    unread.push((books.target().to_owned(), err));
+                }
+            }
+        }
+    }
+    Ok(Listed { runs, unread })
+}
+
+/// Ids of the runs that a target's books name, each once, with the time of its start.
+async fn ids(books: &Books) -> Result<BTreeSet<(Timestamp, RunId)>> {
     // First what is in work: a run that ends meanwhile is in the history before it is taken away there.
     let in_work = books.active().await?.into_iter();
     let history = books.read::<History>(&books.layout.history()).await?;
     let ended = history.map(|(history, _)| history.runs).unwrap_or_default();
-    let ids: BTreeSet<(Timestamp, RunId)> = in_work
+    Ok(in_work
         .map(|active| (active.started_at, active.run_id))
         .chain(ended.into_iter().map(|entry| (entry.started_at, entry.run_id)))
-        .collect();
-    let newest = ids.into_iter().rev();
-    let found: Vec<_> =
-        newest.map(|(_, id)| async move { find(books, &id).await }.boxed()).collect();
-    // The history goes on naming what retention deleted.
-    let is_there = |run: RunDocument| run.deleted_at.is_none().then_some(run);
-    stream::iter(found)
-        .buffered(READS_AT_ONCE.min(limit.max(1)))
-        .try_filter_map(|run| std::future::ready(Ok(run.and_then(is_there))))
-        .take(limit)
-        .try_collect()
-        .await
+        .collect())
+}
+
+/// The run `id`, and whose it is: looked up in the books of `all` targets. `None`: nobody has it.
+///
+/// # Errors
+/// What the store failed with for a target, if no other has the run.
+pub async fn look_up<'a>(all: &'a [Books], id: &RunId) -> Result<Option<(&'a Books, RunDocument)>> {
+    let looked = all.iter().map(|books| async move { (books, books.run(id).await) }.boxed());
+    let mut looked = stream::iter(looked.collect::<Vec<_>>()).buffer_unordered(READS_AT_ONCE);
+    let mut failure = None;
+    while let Some((books, run)) = looked.next().await {
+        match run {
+            Ok(Some(run)) => return Ok(Some((books, run))),
+            Ok(None) => {}
+            Err(err) => failure = Some(err),
+        }
+    }
+    failure.map_or(Ok(None), Err)
 }
 
 /// What `latest.json` names: the newest whole run of the target's own request. `None`: there is none yet.

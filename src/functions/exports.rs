@@ -1,9 +1,8 @@
 //! `Exports`: opens, lists, shows and cancels runs.
 
-use futures::future::FutureExt;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tracing::warn;
 
 use super::fields::{Field, Fields, Sort, bad_field};
 use super::openapi::{Answer, Operation, Parameter, schema};
@@ -13,8 +12,9 @@ use crate::error::Error;
 use crate::export::books::Books;
 use crate::export::open::{Keyed, Opened, Opening, open, open_by_key};
 use crate::export::plan::CensusReport;
+use crate::export::runs::{self, Listed};
 use crate::export::step::Message;
-use crate::export::{end, plan, runs};
+use crate::export::{end, plan};
 use crate::host::http::{HttpReply, HttpRequest, JSON, Refusal};
 use crate::model::request::Request;
 use crate::model::run::{RunDocument, RunId, Status, Trigger};
@@ -24,9 +24,6 @@ const LIST_DEFAULT: u64 = 20;
 
 /// Most runs of a list: as many as the history holds.
 const LIST_MAX: u64 = 400;
-
-/// Targets whose books are looked into at once.
-const TARGETS_AT_ONCE: usize = 8;
 
 /// Longest idempotency key.
 const KEY_CHARS_MAX: usize = 255;
@@ -149,6 +146,9 @@ pub const OPERATIONS: &[Operation] = &[
 #[derive(Debug, Serialize, JsonSchema)]
 struct List {
     value: Vec<RunDocument>,
+    /// Targets whose runs cannot be read now; the log says why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unread: Vec<String>,
 }
 
 /// A run that was opened, joined or cancelled, and where to look at it.
@@ -196,12 +196,12 @@ async fn list(app: &App, request: &HttpRequest) -> Answered {
         None => app.all_books().await?,
         Some(name) => vec![books_of(app, app.target_named(Some(name))?).await?],
     };
-    let lists = all.iter().map(|books| runs::list(books, limit).boxed());
-    let lists = stream::iter(lists.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE);
-    let mut found: Vec<RunDocument> = lists.try_concat().await?;
-    found.sort_by_key(|run| std::cmp::Reverse((run.started_at, run.run_id.clone())));
-    found.truncate(limit);
-    Ok((HttpReply::json(&List { value: found }), Vec::new()))
+    let Listed { runs, unread } = runs::list(&all, limit).await?;
+    for (name, err) in &unread {
+        warn!(target_name = name, "Left out of a list of runs: {err}");
+    }
+    let unread = unread.into_iter().map(|(name, _)| name).collect();
+    Ok((HttpReply::json(&List { value: runs, unread }), Vec::new()))
 }
 
 async fn cancel(app: &App, id: &str) -> Answered {
@@ -318,13 +318,8 @@ async fn find(app: &App, id: &str) -> Result<(Books, RunDocument), Refusal> {
     })?;
     note_run(&id);
     let all = app.all_books().await?;
-    let looked = all.into_iter().map(|books| {
-        let id = &id;
-        async move { books.run(id).await.map(|run| Some((books, run?))) }.boxed()
-    });
-    let looked = stream::iter(looked.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE);
-    let mut found = looked.try_filter_map(async |found| Ok(found)).boxed();
-    found.try_next().await?.ok_or_else(|| gone(&id))
+    let found = runs::look_up(&all, &id).await?.map(|(books, run)| (books.clone(), run));
+    found.ok_or_else(|| gone(&id))
 }
 
 fn gone(id: &RunId) -> Refusal {

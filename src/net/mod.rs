@@ -10,7 +10,6 @@
 //!   came.
 //! - Every wait has a limit with a name; nothing waits past the budget.
 //! - No URL is logged with its query, no header and no body at all.
-//!
 //! - Only requests that may be repeated are sent ([`Verb`]): whoever asks twice gets no more than once.
 //!
 //! Start reading at [`Http::send`].

@@ -2,12 +2,13 @@
 //! which targets of different names export in different ways.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use easm_export::model::manifest::Manifest;
-use easm_export::sim::{App, Options, Seen, SignIn};
+use easm_export::sim::{App, Arm, Fault, Options, OtherWorkspace, Scripted, Seen, SignIn};
 use serde_json::{Value, json};
 
-use crate::support::{Done, World, assert_same_lines, finish, lines};
+use crate::support::{Done, World, assert_same_lines, finish, lines, signal};
 
 /// A target of the simulator's workspace, with `more` members.
 pub fn target(world: &World, name: &str, more: &Value) -> Value {
@@ -162,6 +163,105 @@ async fn flags_override_the_request_of_each_target() {
     for manifest in documents(&done) {
         assert_same_lines(&exported(&world, &manifest), &wanted, "both");
     }
+}
+
+/// A run that waits for its service lets the others go first.
+#[tokio::test]
+async fn a_target_that_waits_keeps_no_other_waiting() {
+    let busy = Scripted {
+        path_contains: "/assets".to_owned(),
+        query_contains: "dismissed".to_owned(),
+        from: 0,
+        times: u64::MAX,
+        fault: Fault::Status { status: 503, retry_after: Some("900".to_owned()) },
+    };
+    let options =
+        Options { assets: 100, asset_bytes: 900, script: vec![busy], ..Options::default() };
+    let world = World::new(options).await;
+    let targets = json!([
+        target(&world, "ill", &json!({ "filter": "state = \"dismissed\"" })),
+        target(&world, "north", &json!({ "kinds": ["host"] })),
+        target(&world, "south", &json!({ "kinds": ["page"] })),
+    ]);
+    let mut command = world.command(&["export", "--json"]);
+    command.env("EASM_TARGETS", targets.to_string());
+    let child = command.spawn().expect("started");
+    let is_done = |name: &str| world.exports().join(name).join("latest.json").exists();
+    let others = async {
+        while !is_done("north") || !is_done("south") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), others).await.expect("they are exported");
+    signal(&child, "INT");
+    let done = Done::from(child.wait_with_output().await.expect("it ends")).expect_code(130);
+    let found = documents(&done);
+    let codes: Vec<_> = found.iter().map(|one| one["error"]["code"].as_str()).collect();
+    assert_eq!(codes, [Some("interrupted"), None, None], "{found:?}");
+    assert!(done.stderr.contains("Waiting until"), "{}", done.stderr);
+}
+
+/// A name that is given to another workspace while a run is open: two inventories in one export would look
+/// like one.
+#[tokio::test]
+async fn a_run_goes_on_in_no_other_workspace_than_it_was_begun_in() {
+    let fabrikam = OtherWorkspace {
+        resource_group: "rg-easm".to_owned(),
+        name: "fabrikam".to_owned(),
+        region: "eastus".to_owned(),
+    };
+    let arm = Arm { workspaces: vec![fabrikam], ..Arm::default() };
+    let latency = Duration::from_millis(30);
+    let options = Options { assets: 400, asset_bytes: 900, latency, arm, ..Options::default() };
+    let world = World::new(options).await;
+    let named = |workspace: &str| json!([target(&world, "a", &json!({ "workspace": workspace }))]);
+    let mut command = world.command(&["export"]);
+    command.env("EASM_TARGETS", named("contoso").to_string()).env("EASM_PAGE_SIZE", "5");
+    let child = command.spawn().expect("started");
+    let begun = async {
+        while !world.files().iter().any(|path| path.contains("/checkpoints/")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), begun).await.expect("it begins");
+    signal(&child, "INT");
+    let done = Done::from(child.wait_with_output().await.expect("it ends"));
+    let resume = done.expect_code(130);
+    let id = resume.stderr.split("--resume ").nth(1).expect("an id").split_whitespace().next();
+    let id = id.expect("an id");
+    for args in [&["export"][..], &["export", "--resume", id]] {
+        let done = run(&world, &named("fabrikam"), args).await.expect_code(2);
+        let line = done.stderr.lines().last().expect("a line");
+        assert!(line.contains("contoso") && line.contains("names another now"), "{line}");
+    }
+    assert!(!world.exports().join("a/latest.json").exists());
+    let done = run(&world, &named("fabrikam"), &["export", "--json"]).await.expect_code(0);
+    let manifest: Value = serde_json::from_slice(&done.stdout).expect("a manifest");
+    assert_eq!(manifest["workspace"]["workspace"], "fabrikam");
+    assert!(manifest["runId"] != id && manifest["completeness"] == "exact", "{manifest}");
+    // The one that was begun before goes on where it was.
+    let done = run(&world, &named("CONTOSO"), &["export", "--resume", id, "--json"]).await;
+    let manifest: Value = serde_json::from_slice(&done.expect_code(0).stdout).expect("a manifest");
+    assert_eq!((&manifest["runId"], &manifest["completeness"]), (&json!(id), &json!("exact")));
+}
+
+#[tokio::test]
+async fn books_that_cannot_be_read_hide_no_others_runs() {
+    let world = small().await;
+    let targets = json!([
+        target(&world, "one", &json!({ "kinds": "host" })),
+        target(&world, "two", &json!({ "kinds": "page" })),
+    ]);
+    let found = documents(&run(&world, &targets, &["export", "--json"]).await.expect_code(0));
+    let newer = json!({ "schemaVersion": 99 }).to_string();
+    std::fs::write(world.exports().join("one/history.json"), newer).expect("written");
+    let done = run(&world, &targets, &["runs", "list", "--json"]).await.expect_code(1);
+    let list: Value = serde_json::from_slice(&done.stdout).expect("a list");
+    assert_eq!(list["value"].as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(list["value"][0]["target"], "two");
+    assert!(done.stderr.contains("target one"), "{}", done.stderr);
+    let id = found[1]["runId"].as_str().expect("an id");
+    run(&world, &targets, &["runs", "show", id]).await.expect_code(0);
 }
 
 #[tokio::test]

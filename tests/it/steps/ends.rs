@@ -94,7 +94,7 @@ async fn a_run_that_waits_and_saves_nothing_is_given_up_in_the_end() {
     drive::resume(&place.books, &id).await.unwrap();
     let manifest = place.to_end(&id).await.unwrap();
     place.assert_whole(&manifest).await;
-    let runs = runs::list(&place.books, 10).await.unwrap();
+    let runs = runs::list(std::slice::from_ref(&place.books), 10).await.unwrap().runs;
     assert_eq!(runs.iter().map(|run| run.status).collect::<Vec<_>>(), [Status::Complete]);
 }
 
@@ -255,7 +255,7 @@ async fn a_run_that_ends_while_runs_are_listed_is_listed() {
         };
         let store = Arc::new(Rig::seen_by(&place.world.store, at, end));
         let books = Books::new(store, Arc::clone(&place.world.clock), "contoso");
-        let listed = runs::list(&books, 10).await.unwrap();
+        let listed = runs::list(std::slice::from_ref(&books), 10).await.unwrap().runs;
         let ids: Vec<&RunId> = listed.iter().map(|run| &run.run_id).collect();
         assert_eq!(ids, [&commit.run_id], "it ended before look {at}");
     }

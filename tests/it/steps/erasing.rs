@@ -97,7 +97,7 @@ impl Place {
         let Some(run) = run.filter(|run| run.deleted_at.is_none()) else {
             assert!(parts.is_empty(), "{case}: {parts:?}");
             assert!(documents.len() <= 1, "{case}: {documents:?}");
-            let listed = runs::list(&self.books, 10).await.unwrap();
+            let listed = runs::list(std::slice::from_ref(&self.books), 10).await.unwrap().runs;
             assert!(listed.iter().all(|run| run.run_id != *id), "{case}: it is listed");
             assert!(self.list("active").await.is_empty(), "{case}");
             return;

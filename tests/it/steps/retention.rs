@@ -345,7 +345,7 @@ async fn a_deleted_run_is_listed_no_more_and_cannot_be_resumed_or_published() {
     retain(&place.books, Retention { days: 2 }).await.unwrap();
     assert_eq!(fate(&place, &failed).await, Fate::Record);
     assert_eq!(fate(&place, &complete).await, Fate::Record);
-    let listed = runs::list(&place.books, 2).await.unwrap();
+    let listed = runs::list(std::slice::from_ref(&place.books), 2).await.unwrap().runs;
     let listed: Vec<_> = listed.iter().map(|run| run.run_id.clone()).collect();
     assert_eq!(listed, [newest.id]);
     let shown = runs::show(&place.books, &failed.id).await.unwrap();

@@ -1,0 +1,187 @@
+//! `easm-export export`: a run in this process, to its end; of several targets one after the other.
+//!
+//! `flags read once -> each target: begun, carried | waits: the next one first -> told`
+
+mod args;
+mod one;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::chosen::Chosen;
+use super::{EXIT_ANSWER_IS_NO, print_json, unless_interrupted};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::error::{Error, Kind, Result};
+use crate::export::books::Books;
+use crate::export::plan::CensusReport;
+use crate::model::manifest::Manifest;
+use crate::telemetry::Terminal;
+pub use args::Args;
+use one::{Begun, Export, One};
+
+/// Longest pause while every run that is left waits, before it is looked whether one goes on: the longest that
+/// a run is put off for.
+const PAUSE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// A target that is not done.
+struct Left {
+    /// Its place among all.
+    at: usize,
+    /// Its run and until when that waits, once it is begun.
+    run: Option<(Box<Begun>, Timestamp)>,
+}
+
+/// Runs the command: for one target after the other. A run that waits lets the others go first.
+///
+/// # Errors
+/// What ended the run of the only target. Of several, only what ends the command: what ended a run is said,
+/// and the others are exported.
+pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result<u8> {
+    let asked = args.asked()?;
+    let store = chosen.store(args.store.as_deref())?;
+    if args.stdout {
+        let target = chosen.only()?;
+        let request = asked.of(&target.request);
+        let connected = chosen.connect(target).await?;
+        return one::to_stdout(&connected, request, store, terminal).await;
+    }
+    if !args.dry_run {
+        // Asked first, since it needs nobody else.
+        unless_interrupted(store.check()).await?;
+    }
+    let mut all = chosen.books(&store);
+    if let Some(id) = &args.resume {
+        all = vec![unless_interrupted(chosen.books_of_run(&all, id)).await?.0];
+    }
+    let of_several = chosen.is_several() && args.resume.is_none();
+    let mut done: Vec<Option<(Outcome, u8)>> = all.iter().map(|_| None).collect();
+    let mut left: VecDeque<Left> = (0..all.len()).map(|at| Left { at, run: None }).collect();
+    // By then every run that waits has given up, or does so when it is carried to its end.
+    let patient_until = Instant::now() + chosen.settings.run_idle_max;
+    while let Some(Left { at, run }) = left.pop_front() {
+        let books = &all[at];
+        let may_leave = !left.is_empty() && Instant::now() < patient_until;
+        let exported = match (chosen.settings.target(books.target()), run) {
+            (Ok(target), run) => {
+                let (args, asked, store) = (&args, &asked, &store);
+                let one = One { args, asked, chosen, target, books, store, terminal };
+                let exported = match run {
+                    None => one.export(may_leave).await,
+                    Some((run, _)) => one.carry(run, may_leave).await,
+                };
+                exported.map_err(|err| target.concern(err))
+            }
+            // It says itself whose they are.
+            (Err(err), _) => Err(err),
+        };
+        match exported {
+            Ok(Export::Ended(outcome, code)) => done[at] = Some((outcome, code)),
+            Ok(Export::Waits(run, until)) => left.push_back(Left { at, run: Some((run, until)) }),
+            Err(err) if !of_several => return Err(err),
+            Err(err) if err.kind() == Kind::Interrupted => {
+                done[at] = Some((Outcome::failed(books.target(), &err), 0));
+                return stopped(&args, done, &all, err);
+            }
+            Err(err) => {
+                terminal.say(&format!("easm-export: {err}"));
+                let outcome = Outcome::failed(books.target(), &err);
+                done[at] = Some((outcome, err.kind().facts().exit_code));
+            }
+        }
+        if let Some(pause) = pause(&left) {
+            let paused = async {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            };
+            if let Err(err) = unless_interrupted(paused).await {
+                return stopped(&args, done, &all, err);
+            }
+        }
+    }
+    let codes = done.iter().flatten().map(|(_, code)| *code);
+    let worst = codes.max_by_key(|code| severity(*code)).unwrap_or(0);
+    if args.json {
+        let outcomes = told(done, &all);
+        match &outcomes[..] {
+            [only] if !of_several => print_json(only)?,
+            _ => print_json(&outcomes)?,
+        }
+    }
+    Ok(worst)
+}
+
+/// How long nothing can be done, since every run that is left waits and is not alone.
+fn pause(left: &VecDeque<Left>) -> Option<Duration> {
+    let all: Option<Vec<Timestamp>> =
+        left.iter().map(|left| left.run.as_ref().map(|(_, until)| *until)).collect();
+    // Alone it waits by itself, which says more of it.
+    let first = all.filter(|all| all.len() > 1)?.into_iter().min()?;
+    let pause = first.since(SystemClock.now()).min(PAUSE_MAX);
+    (!pause.is_zero()).then(|| {
+        info!("Every target that is left waits; the first goes on at {first}");
+        pause
+    })
+}
+
+/// Ends the command with `err`. What was done before is told all the same.
+fn stopped(args: &Args, done: Vec<Option<(Outcome, u8)>>, all: &[Books], err: Error) -> Result<u8> {
+    match args.json {
+        true => print_json(&told(done, all)).and(Err(err)),
+        false => Err(err),
+    }
+}
+
+/// What became of each target; those that were not begun were interrupted.
+fn told(done: Vec<Option<(Outcome, u8)>>, all: &[Books]) -> Vec<Outcome> {
+    let told = done.into_iter().zip(all).map(|(done, books)| match done {
+        Some((outcome, _)) => outcome,
+        None => Outcome::failed(books.target(), &one::not_begun()),
+    });
+    told.collect()
+}
+
+/// What became of a target, as `--json` prints it: one such document, or an array of them for several
+/// targets.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    /// The manifest of its run.
+    Complete(Box<Manifest>),
+    /// What a dry run counted.
+    Counted {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        #[serde(flatten)]
+        counts: CensusReport,
+    },
+    /// What ended it. Only beside others: alone it ends the command.
+    Failed { target: String, error: Failure },
+}
+
+/// A failure as `run.json` has it.
+#[derive(Serialize)]
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+impl Outcome {
+    fn failed(target: &str, err: &Error) -> Self {
+        let error = Failure { code: err.kind().facts().code, message: err.to_string() };
+        Self::Failed { target: target.to_owned(), error }
+    }
+}
+
+/// How bad an exit code is: the worst of several is the command's.
+fn severity(code: u8) -> u8 {
+    match code {
+        0 => 0,
+        EXIT_ANSWER_IS_NO => 1,
+        1 => 2,
+        _ => 3,
+    }
+}
