@@ -34,7 +34,10 @@ impl Auth {
     pub fn read(env: &Env) -> Result<Self> {
         let listed = env.get(PRINCIPALS);
         match env.get(AUTH).unwrap_or(names::default(AUTH)) {
-            "entra" => Ok(Self::Entra { principals: listed.map_or(Ok(Vec::new()), principals)? }),
+            "entra" => {
+                refuse_lost_list(env)?;
+                Ok(Self::Entra { principals: listed.map_or(Ok(Vec::new()), principals)? })
+            }
             "key" if listed.is_some() => {
                 Err(Error::new(Kind::Config, format!("read {PRINCIPALS}"))
                     .because(format!("{AUTH} is key, so it would protect nothing"))
@@ -43,6 +46,23 @@ impl Auth {
             "key" => Ok(Self::Key),
             other => Err(parse::refuse(AUTH, "key or entra", other)),
         }
+    }
+}
+
+/// Refuses a list that is misspelt or blank: it would let in everybody whom the tenant knows.
+fn refuse_lost_list(env: &Env) -> Result<()> {
+    let unknown = env.unknown();
+    let meant = unknown.into_iter().find(|name| names::closest(name) == Some(PRINCIPALS));
+    if let Some(name) = meant {
+        return Err(Error::new(Kind::Config, format!("read {name}"))
+            .because("there is no such setting")
+            .advise(format!("did you mean {PRINCIPALS}?")));
+    }
+    match env.get(PRINCIPALS).is_none() && env.raw(PRINCIPALS).is_some() {
+        true => Err(Error::new(Kind::Config, format!("read {PRINCIPALS}"))
+            .because("it is set to nothing")
+            .advise("name who may call, or take it away: then whoever is signed in may")),
+        false => Ok(()),
     }
 }
 
@@ -73,8 +93,21 @@ mod tests {
     const TWO: &str = "66666666-7777-8888-9999-bbbbbbbbbbbb";
 
     fn read(auth: &str, principals: &str) -> Result<Auth> {
-        let vars = [(AUTH, auth), (PRINCIPALS, principals)];
-        Auth::read(&Env::new(vars.map(|(name, value)| (name.to_owned(), value.to_owned()))))
+        read_of(&[(AUTH, auth), (PRINCIPALS, principals)])
+    }
+
+    fn read_of(vars: &[(&str, &str)]) -> Result<Auth> {
+        let vars = vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        Auth::read(&Env::new(vars))
+    }
+
+    #[test]
+    fn a_list_that_is_misspelt_or_blank_lets_nobody_in() {
+        for (name, value) in [(PRINCIPALS, ""), (PRINCIPALS, " "), ("EASM_PRINCIPAL", ONE)] {
+            let err = read_of(&[(AUTH, "entra"), (name, value)]).expect_err(name);
+            assert!(err.to_string().contains(PRINCIPALS), "{err}");
+        }
+        assert_eq!(read_of(&[("EASM_PRINCIPAL", ONE)]).expect("a warning elsewhere"), Auth::Key);
     }
 
     #[test]
@@ -87,7 +120,8 @@ mod tests {
         };
         check("", "", Auth::Key);
         check("key", " ", Auth::Key);
-        check("entra", "", entra(&[]));
+        let all = read_of(&[(AUTH, "entra")]).expect("good");
+        assert_eq!(all, entra(&[]));
         check("entra", ONE, entra(&[ONE]));
         let shouted = ONE.to_uppercase();
         check("entra", &format!(" {TWO},, {shouted} ,{ONE},"), entra(&[ONE, TWO]));

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::auth::Auth;
 use super::credential::{OwnIdentity, refuse_secret_in_azure};
 use super::env::Env;
 use super::target::TargetSettings;
@@ -77,8 +76,6 @@ pub struct Settings {
     pub retention_days: u32,
     /// `EASM_SLICE_SECONDS`: longest that an invocation works.
     pub slice: Duration,
-    /// `EASM_AUTH` and `EASM_PRINCIPALS`: who may call the HTTP functions.
-    pub auth: Auth,
 }
 
 impl Settings {
@@ -121,7 +118,6 @@ impl Settings {
             retention_days: u32::try_from(one("EASM_RETENTION_DAYS", 0..=RETENTION_DAYS_MAX)?)
                 .expect("a hundred years of days"),
             slice: Duration::from_secs(one("EASM_SLICE_SECONDS", 1..=3600)?),
-            auth: Auth::read(env)?,
             run_idle_max: parse::hours("EASM_RUN_HOURS_MAX", get(env, "EASM_RUN_HOURS_MAX"))?,
         })
     }
@@ -259,7 +255,6 @@ mod tests {
         check("EASM_COMPRESSION", "lzma");
         check("EASM_DELTA", "on");
         check("EASM_SCHEMA_POLICY", "fail");
-        check("EASM_AUTH", "none");
         check("EASM_PAGE_SIZE", "101");
         check("EASM_PAGE_SIZE", "0");
         check("EASM_CONCURRENCY", "65");

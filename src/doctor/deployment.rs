@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tracing::debug;
 
 use super::{Check, Limits, Status, TOOLS_TIME, step};
 use crate::app;
@@ -13,6 +12,7 @@ use crate::config::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::functions::access::{self, Platform};
+use crate::host::app_root;
 use crate::net::retry::RetryPolicy;
 use crate::schedule::{self, Schedule};
 use crate::store::Store;
@@ -68,6 +68,9 @@ pub fn authorization(env: &Env, root: &Path) -> Check {
     let found = Auth::read(env).and_then(|auth| {
         access::check(&auth, env, &access::open_functions(&auth, root))?;
         Ok(match (auth, access::platform(env)) {
+            (Auth::Key, _) if !app_root::has_functions(root) => {
+                "no function.json is here to look at; look where host.json is"
+            }
             (Auth::Key, _) => "no function is open to anybody",
             (Auth::Entra { .. }, Platform::On) => "the platform's authentication is on",
             (Auth::Entra { .. }, Platform::Off | Platform::Unsaid | Platform::Elsewhere) => {
@@ -94,15 +97,13 @@ pub async fn store(settings: &Settings, env: &Env, limits: Limits) -> Check {
         Err(err) => return Check::new("store", Duration::ZERO, Err(err)),
     };
     if let StoreUrl::Folder(folder) = &settings.store {
-        let was_there = folder.exists();
+        let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
         let checked = async {
             store.check().await?;
             Ok(format!("files can be written to {}", store.name()))
         };
         let check = step("store", limit, checked).await;
-        if !was_there {
-            take_away(folder);
-        }
+        take_away(folder, &missing);
         return check;
     }
     let path = format!("_doctor/{:016x}.json", fastrand::u64(..));
@@ -118,12 +119,12 @@ pub async fn store(settings: &Settings, env: &Env, limits: Limits) -> Check {
             probed => probed,
         }
     };
-    let check = step("store", limit, probed).await;
+    let mut check = step("store", limit, probed).await;
     if check.status != Status::Ok {
         // It may have been written, and its answer lost. Nobody waits long for a store that is away.
         let removed = tokio::time::timeout(CLEAN_UP_TIME, store.delete(&path)).await;
         if !matches!(removed, Ok(Ok(()))) {
-            debug!("The probe {path} may be left in the store; it can be deleted");
+            check.message += &format!("; the probe {path} may be left, and can be deleted");
         }
     }
     check
@@ -132,12 +133,13 @@ pub async fn store(settings: &Settings, env: &Env, limits: Limits) -> Check {
 /// How long it is tried to take away a probe that something went wrong with.
 const CLEAN_UP_TIME: Duration = Duration::from_millis(200);
 
-/// Takes away a folder that was not there before, as far as it is empty.
-fn take_away(folder: &Path) {
+/// Takes away what was `missing` of the path to `folder`, the innermost first, as far as it is empty.
+fn take_away(folder: &Path, missing: &[&Path]) {
     let inner = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let inner: Vec<_> = inner.filter(|_| !missing.is_empty()).map(|entry| entry.path()).collect();
     // A folder that is not empty stays, so nothing can be lost.
-    inner.for_each(|entry| std::fs::remove_dir(entry.path()).unwrap_or(()));
-    std::fs::remove_dir(folder).unwrap_or(());
+    let all = inner.iter().map(|path| path.as_path()).chain(missing.iter().copied());
+    all.for_each(|path| std::fs::remove_dir(path).unwrap_or(()));
 }
 
 /// Writes a document that nobody needs to `path`, reads it and takes it away.

@@ -12,8 +12,8 @@ use std::sync::Once;
 
 use tracing::{debug, warn};
 
+use super::App;
 use super::principal::Principal;
-use super::{App, TABLE};
 use crate::config::{Auth, Env};
 use crate::error::{Error, Kind, Result};
 use crate::host::app_root;
@@ -65,13 +65,9 @@ pub fn admit(app: &App, request: &HttpRequest) -> Result<Auth, Refusal> {
 
 /// Functions other than `Health` that anybody may call though they should not, by their `function.json` in
 /// `root`, the folder that the host serves.
-pub fn open_functions(auth: &Auth, root: &Path) -> Vec<&'static str> {
+pub fn open_functions(auth: &Auth, root: &Path) -> Vec<String> {
     match auth {
-        Auth::Key => {
-            let mut open = app_root::anonymous(TABLE, root);
-            open.retain(|name| *name != "Health");
-            open
-        }
+        Auth::Key => app_root::anonymous(root),
         Auth::Entra { .. } => Vec::new(),
     }
 }
@@ -79,10 +75,11 @@ pub fn open_functions(auth: &Auth, root: &Path) -> Vec<&'static str> {
 /// What is said of the platform's authentication in the environment `env`.
 pub fn platform(env: &Env) -> Platform {
     match env.get(PLATFORM_AUTH) {
-        _ if !env.is_in_azure() => Platform::Elsewhere,
-        None => Platform::Unsaid,
         Some(said) if said.eq_ignore_ascii_case("true") => Platform::On,
+        // Wherever that is said: an app in Azure may call itself one of a developer.
         Some(_) => Platform::Off,
+        None if env.is_in_azure() => Platform::Unsaid,
+        None => Platform::Elsewhere,
     }
 }
 
@@ -90,7 +87,7 @@ pub fn platform(env: &Env) -> Platform {
 ///
 /// # Errors
 /// [`Kind::Config`], naming what is open.
-pub fn check(auth: &Auth, env: &Env, open: &[&str]) -> Result<()> {
+pub fn check(auth: &Auth, env: &Env, open: &[String]) -> Result<()> {
     match (auth, platform(env)) {
         (Auth::Key, _) if !open.is_empty() => Err(Error::new(Kind::Config, "read function.json")
             .because(format!("anybody may call {}", open.join(", ")))
@@ -125,6 +122,9 @@ mod tests {
         check(&[host[0], host[1], (PLATFORM_AUTH, "False")], Platform::Off);
         check(&[host[0], host[1], (PLATFORM_AUTH, "1")], Platform::Off);
         check(&host, Platform::Unsaid);
-        check(&[host[0], (PLATFORM_AUTH, "False")], Platform::Elsewhere);
+        check(&[host[0], (PLATFORM_AUTH, "False")], Platform::Off);
+        let developer = ("AZURE_FUNCTIONS_ENVIRONMENT", "Development");
+        check(&[host[0], host[1], developer, (PLATFORM_AUTH, "False")], Platform::Off);
+        check(&[host[0], host[1], developer], Platform::Elsewhere);
     }
 }

@@ -84,7 +84,9 @@ async fn problems(app: &App) -> Vec<&'static str> {
     let mut problems = Vec::new();
     let mut found = |problem: &'static str, detail: &dyn std::fmt::Display| {
         warn!("Not healthy: {problem}: {detail}");
-        problems.push(problem);
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
     };
     match app.settings() {
         Ok(settings) => {
@@ -103,12 +105,15 @@ async fn problems(app: &App) -> Vec<&'static str> {
         Some(Err(err)) => found("schedule", &err),
         None => found("schedule", &"EXPORT_SCHEDULE is not set, so the timer never goes off"),
     }
-    // What is wrong with the settings is told as such.
-    if let Ok(auth) = Auth::read(&app.env) {
-        let open = app.open.get_or_init(|| access::open_functions(&auth, &app.root));
-        if let Err(err) = access::check(&auth, &app.env, open) {
-            found("authorization", &err);
+    match Auth::read(&app.env) {
+        Ok(auth) => {
+            let open = app.open.get_or_init(|| access::open_functions(&auth, &app.root));
+            if let Err(err) = access::check(&auth, &app.env, open) {
+                found("authorization", &err);
+            }
         }
+        // It shuts the functions, and stops no export.
+        Err(err) => found("settings", &err),
     }
     if app.settings().is_ok() {
         let checked = async { app.store().await?.check().await };

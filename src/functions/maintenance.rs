@@ -11,7 +11,6 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::export::books::Books;
 use crate::export::open::Opening;
-use crate::export::slice::Slice;
 use crate::export::slots::missed;
 use crate::export::step::Message;
 use crate::export::upkeep::{Retention, forget_keys, retain};
@@ -32,19 +31,21 @@ pub async fn run(app: &App) -> Result<Vec<Message>> {
     let (settings, all, slice) = (app.settings()?, app.all_books().await?, app.slice()?);
     // Without one the host has no timer that could miss anything, and Health says so.
     let schedule = app.schedule().and_then(Result::ok);
+    let (schedule, within) = (schedule.as_ref(), &slice);
     let looked = all.iter().map(|books| {
-        let look = async {
+        let look = async move {
             let mut messages = Vec::new();
-            let look = look(app, books, settings, schedule.as_ref(), &mut messages);
-            let looked = slice.bound(look).await;
-            (messages, looked.unwrap_or_else(|| Err(out_of_time("look after a target"))))
+            let look = look(app, books, settings, schedule, &mut messages);
+            let looked = within.bound(look).await;
+            let looked = looked.unwrap_or_else(|| Err(out_of_time("look after a target")));
+            (books, messages, looked)
         };
         look.boxed()
     });
-    let looked: Vec<_> =
-        stream::iter(looked.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE).collect().await;
+    // Not in order: who waits for a slow one would not be begun.
+    let mut looked = stream::iter(looked.collect::<Vec<_>>()).buffer_unordered(TARGETS_AT_ONCE);
     let (mut messages, mut failure, mut n_done) = (Vec::new(), None, 0);
-    for (books, (of_target, looked)) in all.iter().zip(looked) {
+    while let Some((books, of_target, looked)) = looked.next().await {
         messages.extend(of_target);
         match looked {
             Ok(()) => n_done += 1,
@@ -54,10 +55,16 @@ pub async fn run(app: &App) -> Result<Vec<Message>> {
             }
         }
     }
+    let retention = Retention { days: settings.retention_days };
     // What is brought back leaves with the answer, so nothing else is done before that.
     if messages.is_empty() {
         for books in &all {
-            delete(books, settings, &slice).await;
+            let deleted = slice.bound(retain(books, retention)).await;
+            warn_of(books, deleted);
+        }
+        // They lie beside the targets, so the books of any will do.
+        if let Some(books) = all.first() {
+            warn_of(books, slice.bound(forget_keys(books)).await);
         }
     }
     match failure {
@@ -104,13 +111,9 @@ async fn tell_age(books: &Books, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// Deletes of a target, and of the keys beside it, what is kept no longer. What fails is only logged: it
-/// is tried again the next time.
-async fn delete(books: &Books, settings: &Settings, slice: &Slice) {
-    let retention = Retention { days: settings.retention_days };
-    let deleted =
-        [slice.bound(retain(books, retention)).await, slice.bound(forget_keys(books)).await];
-    for err in deleted.into_iter().flatten().filter_map(Result::err) {
+/// What is kept no longer and could not be deleted is only logged: it is tried again the next time.
+fn warn_of<T>(books: &Books, deleted: Option<Result<T>>) {
+    if let Some(Err(err)) = deleted {
         warn!(target_name = books.target(), "Could not delete what is kept no longer: {err}");
     }
 }

@@ -106,7 +106,7 @@ pub struct App {
     /// What they share, also while one of them is signed in anew.
     shared: OnceLock<Shared>,
     /// Functions that anybody may call though they should not.
-    open: OnceLock<Vec<&'static str>>,
+    open: OnceLock<Vec<String>>,
     health: health::Health,
     /// Whose query is answered now.
     turns: assets::Turns,
@@ -313,13 +313,19 @@ impl Functions for Arc<App> {
     }
 
     async fn keep(&self, work: Vec<String>) -> Result<()> {
+        let mut kept = Ok(());
         for text in &work {
-            let message = export_worker::read(text)?;
-            if let Some(books) = self.books(&message.target).await? {
-                care::make_due(&books, &message.run_id).await?;
-            }
+            let keep = async {
+                let message = export_worker::read(text)?;
+                match self.books(&message.target).await? {
+                    Some(books) => care::make_due(&books, &message.run_id).await.map(drop),
+                    None => Ok(()),
+                }
+            };
+            // One that cannot be kept keeps no other from it.
+            kept = kept.and(keep.await);
         }
-        Ok(())
+        kept
     }
 
     async fn http(

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Function;
-
 /// How long an invocation may take where nothing says so: the shortest default of any plan (protocol,
 /// section 10).
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5 * 60);
@@ -26,29 +24,67 @@ pub fn function_timeout(setting: Option<&str>, root: &Path) -> Duration {
     setting.or(written).and_then(time_span).unwrap_or(TIMEOUT_DEFAULT)
 }
 
-/// Functions of `table` that anybody may call, by their `function.json` in `root`. One that is not there is
-/// none of the host's either; one that cannot be read here may be one that the host can read, so it counts
-/// as open.
-pub fn anonymous(table: &[Function], root: &Path) -> Vec<&'static str> {
-    let is_anonymous = |function: &&Function| {
-        let path = root.join(function.name).join("function.json");
-        path.exists() && read(&path).is_none_or(|document| is_open(&document))
-    };
-    table.iter().filter(is_anonymous).map(|function| function.name).collect()
+/// The function that anybody may call, and its route.
+const HEALTH: (&str, &str) = ("Health", "health");
+
+/// Whether there is a function in `root` at all.
+pub fn has_functions(root: &Path) -> bool {
+    let mut folders = std::fs::read_dir(root).into_iter().flatten().flatten();
+    folders.any(|folder| folder.path().join("function.json").exists())
 }
 
-/// Whether a binding of `document` demands no key. The host reads names and levels in any case.
+/// Folders of functions in `root` that anybody may call, in order, but for `Health` at its own route. The host
+/// takes every folder with a `function.json` for a function, whether this program knows it or not, and
+/// requests are told apart by their path: so any of them may lead to any function here. One that cannot be
+/// read here may be one that the host can read, so it counts as open.
+pub fn anonymous(root: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut open: Vec<String> = folders
+        .filter_map(|folder| {
+            let path = folder.path().join("function.json");
+            let name = folder.file_name().to_string_lossy().into_owned();
+            let is_open = path.exists()
+                && read(&path).is_none_or(|document| {
+                    let may_be_open = name.eq_ignore_ascii_case(HEALTH.0) && is_health(&document);
+                    is_open(&document) && !may_be_open
+                });
+            is_open.then_some(name)
+        })
+        .collect();
+    open.sort();
+    open
+}
+
+/// Whether a binding of `document` does not demand a key: its level is something else than `function` or
+/// `admin`. Without a level the host demands one. It reads names and levels in any case, and levels as numbers
+/// too.
 fn is_open(document: &Value) -> bool {
-    let bindings = member(document, "bindings").and_then(Value::as_array);
-    bindings.into_iter().flatten().any(|binding| {
-        let level = member(binding, "authLevel").and_then(Value::as_str);
-        level.is_some_and(|level| level.eq_ignore_ascii_case("anonymous"))
+    bindings(document).any(|binding| {
+        let is_shut = |level: &Value| {
+            level.as_str().is_some_and(|level| {
+                ["function", "admin"].iter().any(|shut| level.eq_ignore_ascii_case(shut))
+            })
+        };
+        members(binding, "authLevel").any(|level| !is_shut(level))
     })
 }
 
-fn member<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    let mut members = object.as_object()?.iter();
-    members.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+/// Whether every route of `document` is that of `Health`.
+fn is_health(document: &Value) -> bool {
+    let is_own = |route: &Value| {
+        route.as_str().is_some_and(|route| route.trim_matches('/').eq_ignore_ascii_case(HEALTH.1))
+    };
+    bindings(document).all(|binding| members(binding, "route").all(is_own))
+}
+
+fn bindings(document: &Value) -> impl Iterator<Item = &Value> {
+    members(document, "bindings").filter_map(Value::as_array).flatten()
+}
+
+/// Every member of that name, in any case.
+fn members<'a>(object: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    let members = object.as_object().into_iter().flatten();
+    members.filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 fn read(path: &Path) -> Option<Value> {
@@ -76,7 +112,6 @@ fn time_span(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Trigger;
 
     #[test]
     fn a_time_out_is_read_as_the_host_reads_it() {
@@ -107,24 +142,29 @@ mod tests {
 
     #[test]
     fn functions_that_anybody_may_call_are_found() {
-        const TABLE: &[Function] = &[
-            Function { name: "Open", trigger: Trigger::Queue, emits: false },
-            Function { name: "Shut", trigger: Trigger::Queue, emits: false },
-            Function { name: "Missing", trigger: Trigger::Queue, emits: false },
-            Function { name: "Otherwise", trigger: Trigger::Queue, emits: false },
-            Function { name: "Remarked", trigger: Trigger::Queue, emits: false },
-        ];
         let root = tempfile::tempdir().expect("a folder");
         for (name, text) in [
             ("Open", r#"{"bindings": [{}, {"authLevel": "Anonymous"}]}"#),
             ("Shut", "\u{feff}{\"bindings\": [{\"authLevel\": \"function\"}]}"),
+            ("Admin", r#"{"bindings": [{"authLevel": "Admin"}, {"type": "queue"}]}"#),
             ("Otherwise", r#"{"Bindings": [{"AuthLevel": "anonymous"}]}"#),
             ("Remarked", r#"{ /* the host reads this */ "bindings": [] }"#),
+            ("Number", r#"{"bindings": [{"authLevel": 0}]}"#),
+            ("Digit", r#"{"bindings": [{"authLevel": "0"}]}"#),
+            ("Twice", r#"{"bindings": [{"authLevel": "function", "AuthLevel": "anonymous"}]}"#),
+            ("Unlevelled", r#"{"bindings": [{"type": "httpTrigger"}]}"#),
+            ("Health", r#"{"bindings": [{"authLevel": "anonymous", "route": "health"}]}"#),
         ] {
             let folder = root.path().join(name);
             std::fs::create_dir(&folder).expect("a folder");
             std::fs::write(folder.join("function.json"), text).expect("written");
         }
-        assert_eq!(anonymous(TABLE, root.path()), ["Open", "Otherwise", "Remarked"]);
+        std::fs::create_dir(root.path().join("Missing")).expect("a folder");
+        let open = ["Digit", "Number", "Open", "Otherwise", "Remarked", "Twice"];
+        assert_eq!(anonymous(root.path()), open);
+        // At another route it lets everybody through to everything.
+        let health = r#"{"bindings": [{"authLevel": "anonymous", "route": "{*any}"}]}"#;
+        std::fs::write(root.path().join("Health/function.json"), health).expect("written");
+        assert!(anonymous(root.path()).contains(&"Health".to_owned()));
     }
 }

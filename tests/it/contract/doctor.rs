@@ -263,7 +263,9 @@ async fn a_function_that_is_open_to_anybody_is_named() {
         "authLevel": "anonymous", "route": "assets"}, {"type": "http", "direction": "out", "name": "res"}]});
     for name in ["Health", "Assets"] {
         std::fs::create_dir_all(root.join(name)).unwrap();
-        std::fs::write(root.join(name).join("function.json"), open.to_string()).unwrap();
+        // Each at its own route.
+        let open = open.to_string().replace("assets", &name.to_lowercase());
+        std::fs::write(root.join(name).join("function.json"), open).unwrap();
     }
     std::fs::write(root.join("host.json"), "{\"version\": \"2.0\"}").unwrap();
     let vars = [("FUNCTIONS_APP_ROOT_PATH", root.to_str().unwrap())];

@@ -264,15 +264,23 @@ async fn nobody_does_nothing_and_the_timer_the_queue_and_health_need_nobody() {
 #[tokio::test]
 async fn without_a_list_it_is_whoever_is_signed_in_and_with_a_key_it_is_not_asked() {
     let world = world(5).await;
-    for principals in [None, Some(String::new())] {
-        let mut vars = vec![(ENTRA.0, ENTRA.1.to_owned())];
-        vars.extend(principals.map(|text| ("EASM_PRINCIPALS", text)));
+    let handler = start(&world, &[(ENTRA.0, ENTRA.1.to_owned())]).await;
+    for mode in Mode::BOTH {
+        handler.ask_raw(mode, &by(&oid(STRANGER))).await.expect(200);
+        handler.ask_raw(mode, &ask("GET", "/exports")).await.expect(401);
+    }
+    handler.end().await.expect_quiet();
+    // A list that is blank or misspelt is none that was left out: nobody is let in, and exports go on.
+    for (name, text) in [("EASM_PRINCIPALS", " "), ("EASM_PRINCIPAL", KNOWN)] {
+        let vars = [(ENTRA.0, ENTRA.1.to_owned()), (name, text.to_owned())];
         let handler = start(&world, &vars).await;
         for mode in Mode::BOTH {
-            handler.ask_raw(mode, &by(&oid(STRANGER))).await.expect(200);
-            handler.ask_raw(mode, &ask("GET", "/exports")).await.expect(401);
+            handler.ask_raw(mode, &by(&oid(STRANGER))).await.expect(503);
+            handler.ask_raw(mode, &by(&oid(KNOWN))).await.expect(503);
+            handler.ask_raw(mode, &ask("GET", "/health")).await.expect(503);
         }
-        handler.end().await.expect_quiet();
+        handler.invoke("ExportTimer", &slot(SLOT)).await.expect(200);
+        handler.end().await;
     }
     for auth in [None, Some("key".to_owned()), Some(String::new())] {
         let vars: Vec<_> = auth.map(|text| ("EASM_AUTH", text)).into_iter().collect();

@@ -51,10 +51,10 @@ async fn with_entra_whoever_is_signed_in_and_listed_is_answered_and_nobody_else(
         ("azp", APP),
         ("idtyp", "app"),
     ]);
-    for (principals, status_of_others) in
-        [(listed.replace(STRANGER, APP), 403), (String::new(), 200)]
-    {
-        let vars = [ENTRA, ("EASM_PRINCIPALS", &principals)];
+    let listed = listed.replace(STRANGER, APP);
+    for (principals, status_of_others) in [(Some(&listed), 403), (None, 200)] {
+        let list = principals.map(|principals| ("EASM_PRINCIPALS", principals.as_str()));
+        let vars: Vec<_> = [ENTRA].into_iter().chain(list).collect();
         let handler = Handler::start(&world, &vars).await;
         let document = handler.ask_raw(Mode::Default, &by(ask("GET", "/openapi.json"), USER)).await;
         let document = document.expect(200).json();
