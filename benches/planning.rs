@@ -72,13 +72,8 @@ async fn plan(assets_max: u64) -> (Duration, u64, u64, usize) {
     let settings = Settings::read(&env).expect("the simulator's settings");
     let target = settings.targets[0].settings.clone().expect("good settings");
     let request = target.request.clone();
-    let target = Target::connect(
-        &settings,
-        &target,
-        &Shared::new(settings.concurrency, settings.targets.len()),
-        &env,
-    )
-    .await;
+    let target =
+        Target::connect(&settings, &target, &Shared::new(settings.concurrency), &env).await;
     let target = target.expect("the simulator answers");
     let (store, job) = (Arc::new(FolderStore::new(folder.path())), target.job());
     let mut world = target.world(store, Arc::new(Nobody));

@@ -82,13 +82,8 @@ async fn measure(filter: &str) {
     let store: Arc<dyn Store> = Arc::new(Noting { inner, written: Arc::clone(&written) });
 
     let started = Instant::now();
-    let target = Target::connect(
-        &settings,
-        &target,
-        &Shared::new(settings.concurrency, settings.targets.len()),
-        &env,
-    )
-    .await;
+    let target =
+        Target::connect(&settings, &target, &Shared::new(settings.concurrency), &env).await;
     let target = target.expect("the simulator answers");
     let (world, job) = (target.world(store, Arc::new(Nobody)), target.job());
     let now = easm_export::clock::Clock::now(&SystemClock);

@@ -185,13 +185,8 @@ async fn work(queue: &str) {
     let store =
         app::store(&settings.store, &settings.own, &env, RetryPolicy::default()).expect("a folder");
     let target = settings.targets[0].settings.clone().expect("good settings");
-    let target = Target::connect(
-        &settings,
-        &target,
-        &Shared::new(settings.concurrency, settings.targets.len()),
-        &env,
-    )
-    .await;
+    let target =
+        Target::connect(&settings, &target, &Shared::new(settings.concurrency), &env).await;
     let target = target.expect("the simulator answers");
     let (world, job) = (target.world(store, Arc::new(Nobody)), Arc::new(target.job()));
     let mut client = Client::connect(queue).await;

@@ -9,6 +9,7 @@ targetScope = 'resourceGroup'
 import {
   credentialType
   guidType
+  isGuid
   isMadeOf
   kindType
   namesType
@@ -201,6 +202,16 @@ var signIns = empty(targets)
       clientSecretName: target.?clientSecretName
     })
 
+@description('What has to be a GUID.')
+var guids = concat(
+  map(signIns, it => it.tenantId),
+  map(signIns, it => it.clientId ?? it.tenantId),
+  map(targets, target => target.subscriptionId),
+  single == null ? [] : [single!.subscriptionId],
+  clientId == null ? [] : [clientId!],
+  signIn == null ? [] : concat([signIn!.clientId], signIn!.principals)
+)
+
 @description('Letters, all of them small.')
 var letters = 'abcdefghijklmnopqrstuvwxyz'
 
@@ -236,6 +247,10 @@ var wrong = concat(
     ))
     ? []
     : ['client-secret wants clientSecretName, the secret in the vault.'],
+  empty(sys.filter(guids, it => !isGuid(it)))
+    ? []
+    : ['Ids of tenants, subscriptions, app registrations and principals are GUIDs, such as ${tenant().tenantId}.'],
+  isTelemetryPublic || isPrivate ? [] : ['isTelemetryPublic: false wants isPrivate: true: the logs are lost otherwise.'],
   length(sys.filter(split(schedule, ' '), it => !empty(it))) == 6
     ? []
     : ['schedule has six fields, the first of them seconds.'],

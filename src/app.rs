@@ -37,12 +37,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a process that sends at most `concurrency` requests at once to the data planes of `n_targets`.
-    pub fn new(concurrency: usize, n_targets: usize) -> Self {
-        let turns = match n_targets {
-            0 | 1 => Turns::new(concurrency),
-            _ => Turns::of_several(concurrency),
-        };
+    /// For a process that sends at most `concurrency` requests at once to data planes.
+    pub fn new(concurrency: usize) -> Self {
+        let turns = Turns::new(concurrency);
         Self { vaults: Vaults::default(), turns, room: Room::default() }
     }
 }

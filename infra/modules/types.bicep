@@ -19,6 +19,11 @@ func isMadeOf(text string, characters string) bool =>
   empty(join(split(text, map(range(0, length(characters)), at => substring(characters, at, 1))), ''))
 
 @export()
+@description('Whether a text has the form of a GUID.')
+func isGuid(text string) bool =>
+  isMadeOf(toLower(text), '0123456789abcdef-') && join(map(split(text, '-'), it => string(length(it))), '-') == '8-4-4-4-12'
+
+@export()
 @description('App settings: names and values.')
 type settingsType = {
   @description('Value of the setting.')

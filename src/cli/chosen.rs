@@ -49,8 +49,7 @@ impl<'a> Chosen<'a> {
             named.is_empty() || named.iter().any(|other| other.eq_ignore_ascii_case(name))
         };
         let names = names.filter(is_named).collect();
-        // They are worked on one after the other.
-        let shared = Shared::new(settings.concurrency, 1);
+        let shared = Shared::new(settings.concurrency);
         Ok(Self { settings, env, names, shared })
     }
 

@@ -154,7 +154,7 @@ pub const GROUPS: &[Group] = &[
             used(
                 "EASM_CONCURRENCY",
                 "8",
-                "Requests to the data plane at once, for one process: 1 to 64. With several targets a quarter is in reserve for those that have none in work.",
+                "Requests to the data plane at once, for one process: 1 to 64. Of several targets those that got no answer for 5 s do not count, so that a service that hangs does not hold up the others.",
             ),
             used("EASM_SHARDS", "8", "Cursors at once: 1 to 64."),
             used(

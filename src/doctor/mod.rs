@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::app::Shared;
 use crate::config::{Env, Named, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::net::retry;
 
 /// Targets that are looked at at once, each with a request or two.
 const TARGETS_AT_ONCE: usize = 64;
@@ -120,14 +121,15 @@ async fn step(
     work: impl Future<Output = Result<String>>,
 ) -> Check {
     let begun = Instant::now();
-    let found = tokio::time::timeout(limit, work).await.unwrap_or_else(|_elapsed| {
-        let reason = format!("no answer within {} s", limit.as_secs_f64());
-        Err(Error::new(Kind::Unavailable { retry_after: None }, format!("check {name}"))
-            .because(reason)
-            .advise(
-                "check the network and the address in the settings, or give it longer with \
-                 --timeout SECONDS; EASM_LOG=debug says what happened meanwhile",
-            ))
+    let found = retry::within(limit, work).await.unwrap_or_else(|last| {
+        let err = last.unwrap_or_else(|| {
+            Error::new(Kind::Unavailable { retry_after: None }, format!("check {name}"))
+                .because(format!("no answer within {} s", limit.as_secs_f64()))
+        });
+        Err(err.or_advise(
+            "check the network and the address in the settings, or give it longer with \
+             --timeout SECONDS; EASM_LOG=debug says what happened meanwhile",
+        ))
     });
     Check::new(name, begun.elapsed(), found)
 }
@@ -168,7 +170,7 @@ pub async fn examine(
             .advise("use --target with the name of one in EASM_TARGETS, or EASM_WORKSPACE"));
     }
     let targets: Vec<&Named> = settings.targets.iter().filter(|target| is_named(target)).collect();
-    let shared = Shared::new(TARGETS_AT_ONCE, 1);
+    let shared = Shared::new(TARGETS_AT_ONCE);
     let looks =
         targets.iter().map(|named| target::look(&settings, named, &shared, env, limits).boxed());
     let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(TARGETS_AT_ONCE).collect();

@@ -137,7 +137,10 @@ pub(super) async fn look_after(
         return Ok(Vec::new());
     }
     // Read before it is noted that it is given out.
-    let messages = work_left(books, &Message::plan(books.target(), id)).await?;
+    let mut messages = work_left(books, &Message::plan(books.target(), id)).await?;
+    if run.pauses > 0 && eagerness == Eagerness::WhenStalled {
+        messages = vec![probe(messages, run.pauses)];
+    }
     // Who drives a run of its own need not say that it goes on.
     if is_due || eagerness == Eagerness::WhenStalled {
         let requeues = if is_due { 0 } else { requeues + 1 };
@@ -151,6 +154,14 @@ pub(super) async fn look_after(
         info!(run.id = %id, "Run {id} {why}; its work is given out again");
     }
     Ok(messages)
+}
+
+/// The one of `messages` that tries whether a run, which waited `n_pauses` times in a row, goes on. The others
+/// are given out when it does: what hangs would otherwise hold all that a host works on at once. Each time
+/// it is another one, since what fails can be one shard's own.
+fn probe(mut messages: Vec<Message>, n_pauses: u32) -> Message {
+    let at = usize::try_from(n_pauses).unwrap_or(0) % messages.len();
+    messages.swap_remove(at)
 }
 
 /// Ends `run` with `err`, unless it goes on meanwhile.

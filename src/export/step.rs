@@ -286,7 +286,7 @@ async fn carry_shard(
     };
     let carried = carry::shard(world, job, books, run, &plan, shard, slice).await?;
     *got_further = carried.got_further;
-    let messages = match carried.ending {
+    let mut messages = match carried.ending {
         CarryEnding::PutOff(err) => {
             return put_off(books, job.idle_max, run, err, carried.got_further).await;
         }
@@ -319,6 +319,12 @@ async fn carry_shard(
             is_new
         });
         noted.await?;
+        // It was given out alone, to try whether the run goes on.
+        for other in work_left(books, message).await? {
+            if !messages.contains(&other) {
+                messages.push(other);
+            }
+        }
     }
     Ok(After::Go(messages))
 }

@@ -204,8 +204,7 @@ impl App {
     async fn target(&self, name: &str) -> Result<Arc<Connected>> {
         let settings = self.settings()?;
         let target = settings.target(name)?;
-        let shared =
-            self.shared.get_or_init(|| Shared::new(settings.concurrency, settings.targets.len()));
+        let shared = self.shared.get_or_init(|| Shared::new(settings.concurrency));
         let cell = {
             let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(targets.entry(target.name.clone()).or_default())

@@ -34,6 +34,7 @@ use crate::secret::{Secret, redact};
 use egress::{ANSWER_SECONDS_MAX, Egress, from_reqwest};
 use retry::{RetryPolicy, Tries};
 
+use turns::Turn;
 pub use turns::Turns;
 
 /// Largest body that is read. A page of 100 hosts is about 2 MB (API reference, section 5).
@@ -145,7 +146,7 @@ impl Http {
         let mut refused: Option<Secret> = None;
         loop {
             // The turn comes first: waiting for it uses up neither the budget nor a token's life.
-            let permit = self.turns.next().await;
+            let mut turn = self.turns.next().await;
             let budget = tries.begin();
             let asking = async {
                 match refused.take() {
@@ -153,13 +154,15 @@ impl Http {
                     Some(refused) => self.bearer.renew(&refused).await,
                 }
             };
-            let token = tokio::time::timeout(budget.left(), asking).await.unwrap_or_else(|_| {
+            let asking = tokio::time::timeout(budget.left(), asking);
+            let token = turn.lent_while(asking).await.unwrap_or_else(|_| {
                 Err(Error::new(Kind::Unavailable { retry_after: None }, SIGNING_IN)
                     .because("no token came within the time there was")
                     .advise("try again later"))
             })?;
-            let attempt = self.attempt(operation, request, &token, budget).await.and_then(&read);
-            drop(permit);
+            let attempt = self.attempt(operation, request, &token, budget, &mut turn).await;
+            let attempt = attempt.and_then(&read);
+            drop(turn);
             let err = match attempt {
                 Ok(value) => return Ok(value),
                 Err(err) => err,
@@ -180,6 +183,7 @@ impl Http {
         request: Request<'_>,
         token: &Secret,
         budget: Budget,
+        turn: &mut Turn,
     ) -> Result<Answer> {
         let url = request.url;
         if url.origin() != self.bearer.origin() {
@@ -188,13 +192,12 @@ impl Http {
                 .advise("please report this"));
         }
         let limit = Duration::from_secs(ANSWER_SECONDS_MAX).min(budget.left());
-        tokio::time::timeout(limit, self.exchange(operation, request, token)).await.unwrap_or_else(
-            |_elapsed| {
-                Err(Error::new(Kind::Unavailable { retry_after: None }, operation)
-                    .because(format!("no whole answer within {} s", limit.as_secs()))
-                    .with("host", host(url)))
-            },
-        )
+        let exchange = self.exchange(operation, request, token, turn);
+        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_elapsed| {
+            Err(Error::new(Kind::Unavailable { retry_after: None }, operation)
+                .because(format!("no whole answer within {} s", limit.as_secs()))
+                .with("host", host(url)))
+        })
     }
 
     async fn exchange(
@@ -202,6 +205,7 @@ impl Http {
         operation: &'static str,
         request: Request<'_>,
         token: &Secret,
+        turn: &mut Turn,
     ) -> Result<Answer> {
         let Request { verb, url, body } = request;
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.expose()))
@@ -219,12 +223,9 @@ impl Http {
         if let Some(json) = body {
             asking = asking.header(CONTENT_TYPE, "application/json").body(json.to_owned());
         }
-        let response = asking
-            .header(AUTHORIZATION, authorization)
-            .header(ACCEPT, "application/json")
-            .send()
-            .await
-            .map_err(|err| from_reqwest(operation, url, &err))?;
+        let asking = asking.header(AUTHORIZATION, authorization).header(ACCEPT, "application/json");
+        let response = turn.lent_while(asking.send()).await;
+        let response = response.map_err(|err| from_reqwest(operation, url, &err))?;
 
         let status = response.status();
         let headers = response.headers().clone();

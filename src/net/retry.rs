@@ -1,5 +1,6 @@
 //! When a failed request is tried again, and after which pause.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use tracing::warn;
@@ -49,6 +50,27 @@ impl RetryPolicy {
             None => own,
         }
     }
+}
+
+tokio::task_local! {
+    /// What was tried again last, for whoever gives up first.
+    static LAST: RefCell<Option<Error>>;
+}
+
+/// What `work` gives within `limit`.
+///
+/// # Errors
+/// What it tried again last, if the time was up before it ended: that is why it took so long. `None`: it
+/// had no answer at all.
+pub async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> std::result::Result<T, Option<Error>> {
+    let limited = async {
+        let done = tokio::time::timeout(limit, work).await;
+        done.map_err(|_elapsed| LAST.with(RefCell::take))
+    };
+    LAST.scope(RefCell::default(), limited).await
 }
 
 /// The tries of one operation.
@@ -103,6 +125,8 @@ impl<'a> Tries<'a> {
             "{err}; trying again in {:.1} s",
             pause.as_secs_f64()
         );
+        // Where nobody asks, nothing is kept.
+        LAST.try_with(|last| last.replace(Some(err))).map(drop).unwrap_or(());
         tokio::time::sleep(pause).await;
         Ok(())
     }

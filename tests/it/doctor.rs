@@ -258,6 +258,16 @@ fn wrongs() -> Vec<Wrong> {
         Wrong::new("the identity endpoint hangs", "identity", no_answer)
             .of(script("/msi/token", hang()))
             .skips(PLANES),
+        // Not that there was no answer: one that is tried again was heard.
+        Wrong::new("the identity endpoint refuses", "identity", ["500", ""])
+            .of(script("/msi/token", Fault::Status { status: 500, retry_after: None }))
+            .skips(PLANES),
+        Wrong::new("nobody is where Entra should be", "identity", ["no connection", ""])
+            .signed_in(SignIn::ClientSecret)
+            .made(|_, command| {
+                command.env("AZURE_AUTHORITY_HOST", "https://127.0.0.1:9/");
+            })
+            .skips(PLANES),
         Wrong::new("the vault hangs", "vault", no_answer)
             .signed_in(SignIn::KeyVault)
             .of(script("/secrets/", hang()))

@@ -116,8 +116,13 @@ async fn nothing_is_deleted_without_yes() {
     for word in ["second", "rg-easm", "cannot be undone", "--yes"] {
         assert!(line.contains(word), "{word}: {line}");
     }
-    let done = run(&world, &["delete", "rg-easm/second", "--yes"]).await.expect_code(2);
-    assert!(done.error_line().contains("not the name of a workspace"), "{}", done.stderr);
+    for name in ["rg-easm/second", "..", "", "a b", "second?x", "%2e%2e"] {
+        let done = run(&world, &["delete", name, "--yes"]).await.expect_code(2);
+        assert!(done.error_line().contains("not the name of a workspace"), "{}", done.stderr);
+    }
+    // What there can be elsewhere.
+    let done = run(&world, &["delete", "second.v2"]).await.expect_code(2);
+    assert!(done.error_line().contains("--yes"), "{}", done.stderr);
     run(&world, &["delete", "--yes"]).await.expect_code(2);
     assert!(world.sim.requests().is_empty(), "nobody was asked");
 }

@@ -11,7 +11,8 @@
 //! | `refusal` | what a refusal means, and what to do about it |
 //!
 //! # Invariants
-//! - Paths are always our own: of a link only the query is taken, or nothing if it leads to another host.
+//! - The token goes to our own origin only. Of a link to a next page only the query is taken; where the state of an
+//!   operation can be read is followed at our origin, and not at all elsewhere.
 //! - What was asked for goes on in Azure whether or not anybody waits, so each command can be
 //!   stopped at any moment, and started again goes on where it was.
 //!

@@ -222,7 +222,10 @@ const NO_SECRET: &str = "client-secret wants clientSecretName";
 const SCHEDULE: &str = "schedule has six fields";
 const NO_LOG: &str = "dailyLogGigabytesMax is -1 or at least 1";
 const ABROAD: &str = "managed-identity is good in this tenant only";
-const SAID: [&str; 11] = [
+const NO_GUID: &str = "are GUIDs";
+const NO_WAY: &str = "isTelemetryPublic: false wants isPrivate";
+
+const SAID: [&str; 13] = [
     NOTHING,
     NAME,
     BOTH,
@@ -234,11 +237,13 @@ const SAID: [&str; 11] = [
     SCHEDULE,
     NO_LOG,
     ABROAD,
+    NO_GUID,
+    NO_WAY,
 ];
 
 /// Parameters, and all that is said of them; several faults at once, since every run of the CLI takes seconds.
 /// `WORKSPACE` stands for a workspace that is set, `TARGET(name, ...)` for a target, `GUID` for a GUID.
-const REFUSED: [(&str, &[&str]); 11] = [
+const REFUSED: [(&str, &[&str]); 14] = [
     (
         "WORKSPACE\nparam name = 'e2'\nparam schedule = '0  */5 * * * *'\n\
          param logFilter = 'warn'\nparam readableSecrets = ['a', 'b', 'a']",
@@ -272,6 +277,16 @@ const REFUSED: [(&str, &[&str]); 11] = [
         &[BOTH, SAME_NAME, MISREAD],
     ),
     ("param targets = [TARGET(_b), TARGET(a, credential: 'federated')]", &[TARGET_NAME, NO_APP]),
+    (
+        "WORKSPACE\nparam isTelemetryPublic = false\n\
+         param signIn = { clientId: 'GUID', principals: ['our-security-team-is-in-this-list-ok'] }",
+        &[NO_GUID, NO_WAY],
+    ),
+    (
+        "param targets = [TARGET(a, credential: 'federated', clientId: '6666666677778888-9999-bbbbbbbbbbbb9-')]",
+        &[NO_GUID],
+    ),
+    ("WORKSPACE\nparam isTelemetryPublic = false\nparam isPrivate = true", &[]),
     (
         "param targets = [TARGET(a b), TARGET(b, credential: 'client-secret', clientId: 'GUID')]",
         &[TARGET_NAME, NO_SECRET],

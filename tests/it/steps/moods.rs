@@ -1,6 +1,7 @@
 //! What must not end a run: a store with moods, clocks that are wrong, workers from before, documents that
 //! cannot be read.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -161,6 +162,43 @@ async fn an_outage_that_all_shards_meet_is_waited_out_and_said_once_a_pause() {
         );
         assert!(waits.iter().all(|(_, pause_s)| *pause_s <= 960), "{waits:?}");
     }
+}
+
+/// Otherwise all shards of a service that hangs would hold all that a host works on at once, again and again.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_put_off_is_tried_with_one_shard_and_the_others_follow() {
+    let mut place = Place::new(0);
+    let is_out = Arc::new(AtomicBool::new(true));
+    let begun = Instant::now();
+    let (out, store) = (Arc::clone(&is_out), Arc::clone(&place.world.store));
+    let source = Arc::new(Kinds(100, Box::new(move || out.load(Ordering::SeqCst))));
+    place.world = World::new(source, store, Arc::new(Virtual(begun)), Arc::new(Nobody));
+    place.job.shards = 8;
+    place.books = place.world.books(&place.job);
+    let id = place.open().await;
+    let After::Go(all) = place.step(&Message::plan("contoso", &id), 4 * MINUTE).await else {
+        panic!("it is planned");
+    };
+    assert_eq!(all.len(), 8);
+    for message in &all {
+        assert!(matches!(place.step(message, 4 * MINUTE).await, After::PutOff { .. }));
+    }
+    let mut tried = BTreeSet::new();
+    for _ in 0..3 {
+        tokio::time::sleep(31 * MINUTE).await;
+        let message = only(After::Go(place.care().await));
+        assert!(matches!(place.step(&message, 4 * MINUTE).await, After::PutOff { .. }));
+        tried.insert(message.shard);
+    }
+    assert_eq!(tried.len(), 3, "what fails can be one shard's own");
+    is_out.store(false, Ordering::SeqCst);
+    tokio::time::sleep(31 * MINUTE).await;
+    let message = only(After::Go(place.care().await));
+    let After::Go(others) = place.step(&message, 4 * MINUTE).await else { panic!("it goes on") };
+    let want = all.into_iter().filter(|other| *other != message);
+    assert_eq!(BTreeSet::from_iter(others), BTreeSet::from_iter(want));
+    assert_eq!(place.run(&id).await.pauses, 0);
+    assert_eq!(place.to_end(&id).await.unwrap().completeness, Completeness::Exact);
 }
 
 #[tokio::test(start_paused = true)]
