@@ -12,6 +12,7 @@ use crate::export::runs::{self, Fault, Listed};
 use crate::export::{care, end};
 use crate::model::manifest::{Completeness, FileEntry, Manifest};
 use crate::model::run::{RunDocument, RunId, Status};
+use crate::model::target::Inventory;
 use crate::store::Store;
 use crate::telemetry::Terminal;
 
@@ -138,6 +139,9 @@ async fn show(books: &Books, id: &RunId, json: bool) -> Result<u8> {
     let mut line = |name: &str, value: String| text += &format!("{name:<10} {value}\n");
     line("run", run.run_id.to_string());
     line("target", run.target.clone());
+    if let Some(Inventory { resource_group, workspace, .. }) = &run.workspace {
+        line("workspace", format!("{workspace} of resource group {resource_group}"));
+    }
     line("status", run.status.as_str().to_owned());
     line("trigger", run.trigger.as_str().to_owned());
     if let Some(slot) = run.slot {

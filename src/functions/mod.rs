@@ -99,7 +99,7 @@ pub struct App {
     terminal: Terminal,
     root: PathBuf,
     function_timeout: Duration,
-    settings: OnceLock<Result<Settings>>,
+    settings: OnceLock<Settings>,
     store: OnceCell<Arc<dyn Store>>,
     /// Targets by their name, signed in or about to be.
     targets: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Connected>>>>>,
@@ -155,7 +155,11 @@ impl App {
             check_store(STORE_URL, &settings.store, &self.env)?;
             Ok(settings)
         };
-        self.settings.get_or_init(read).as_ref().map_err(Clone::clone)
+        // Wrong ones are read again: a file that they name may be there the next time.
+        match self.settings.get() {
+            Some(settings) => Ok(settings),
+            None => read().map(|settings| self.settings.get_or_init(|| settings)),
+        }
     }
 
     /// The store, which was seen to be there: a missing container of Azurite is created.
