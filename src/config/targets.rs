@@ -212,6 +212,11 @@ fn refuse(reason: impl Into<String>) -> Error {
 
 /// The text of `file`, relative to the folder of the app.
 fn from_file(env: &Env, file: &str) -> Result<String> {
+    if file.starts_with(['[', '{']) {
+        // It is not repeated, as above.
+        return Err(refuse("the document itself stands behind the @")
+            .advise("leave out the @, which is for the name of a file"));
+    }
     let path = env.app_root().join(file);
     let failed = |reason: String| {
         refuse(format!("{file:?} {reason}"))

@@ -189,6 +189,7 @@ fn a_document_that_makes_no_sense_is_refused_as_a_whole_and_not_quoted() {
     check(r#"[{"name": "a/b"}]"#, "the name of target number 1 is \"a/b\"");
     check(r#"[{"name": 1, "workspace": "w"}]"#, "target number 1 has no name");
     check(&format!("[{}, {{}}]", target("a", "")), "target number 2 has no name");
+    check("@ [{\"clientSecret\": \"made-up\"}]", "leave out the @");
     check("@no-such-file.json", "\"no-such-file.json\" cannot be read");
     let many: Vec<String> = (0..=TARGETS_MAX).map(|at| target(&format!("t{at}"), "")).collect();
     check(&format!("[{}]", many.join(",")), "1001 targets");

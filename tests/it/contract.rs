@@ -180,6 +180,15 @@ async fn the_run_and_latest_have_the_members_of_the_contract() {
     });
     // What the program keeps for itself besides.
     assert_eq!(run.as_object_mut().unwrap().remove("publishes"), Some(json!(true)));
+    let workspace = run.as_object_mut().unwrap().remove("workspace").unwrap();
+    assert_shape(
+        &workspace,
+        &json!({ "subscriptionId": "", "resourceGroup": "", "workspace": "" }),
+        "workspace",
+    );
+    for (name, value) in workspace.as_object().unwrap() {
+        assert_eq!(*value, manifest["workspace"][name], "{name}");
+    }
     assert_shape(&run, &shape, "run");
     assert_eq!([&run["status"], &run["manifest"]], [&json!("complete"), &json!(path)]);
     assert_eq!([&run["progress"]["expected"], &run["progress"]["exported"]], [60, 60]);
