@@ -11,6 +11,7 @@ use crate::export::books::Books;
 use crate::export::runs;
 use crate::model::run::RunId;
 use crate::store::Store;
+use crate::telemetry::Terminal;
 
 /// Most names that are listed where one was not found.
 const NAMED_MAX: usize = 10;
@@ -23,16 +24,18 @@ pub struct Chosen<'a> {
     pub env: &'a Env,
     /// Names of the targets, in the order of the settings.
     names: Vec<String>,
+    /// What is wrong with the names of others: they are meant too, if `--target` names none.
+    pub nameless: Vec<Error>,
     shared: Shared,
 }
 
 impl<'a> Chosen<'a> {
-    /// The targets of `env` that are `named`.
+    /// The targets of `env` that are `named`. It is said what keeps others from being looked at.
     ///
     /// # Errors
     /// [`Kind::Config`] for settings, [`Kind::Usage`] for a target that there is not.
-    pub fn read(env: &'a Env, named: &[String]) -> Result<Self> {
-        let settings = Settings::read(env)?;
+    pub fn read(env: &'a Env, named: &[String], terminal: &Terminal) -> Result<Self> {
+        let mut settings = Settings::read(env)?;
         // Nobody calls a command; but what is wrong is said by the first who reads it.
         Auth::read(env)?;
         let names = settings.targets.iter().map(|target| target.name.clone());
@@ -49,13 +52,16 @@ impl<'a> Chosen<'a> {
             named.is_empty() || named.iter().any(|other| other.eq_ignore_ascii_case(name))
         };
         let names = names.filter(is_named).collect();
+        let mut nameless = std::mem::take(&mut settings.nameless);
+        nameless.retain(|_| named.is_empty());
+        nameless.iter().for_each(|err| terminal.say(&format!("easm-export: {err}")));
         let shared = Shared::new(settings.concurrency);
-        Ok(Self { settings, env, names, shared })
+        Ok(Self { settings, env, names, nameless, shared })
     }
 
     /// Whether more than one target is meant.
     pub fn is_several(&self) -> bool {
-        self.names.len() > 1
+        self.names.len() + self.nameless.len() > 1
     }
 
     /// The one target, for what cannot be done for several.
@@ -64,7 +70,7 @@ impl<'a> Chosen<'a> {
     /// [`Kind::Usage`] if several are meant, and what is wrong with its settings.
     pub fn only(&self) -> Result<&TargetSettings> {
         match &self.names[..] {
-            [name] => self.settings.target(name),
+            [name] if self.nameless.is_empty() => self.settings.target(name),
             names => Err(Error::new(Kind::Usage, "find the target")
                 .because("this is done for one target at a time, and there are several")
                 .advise(format!(

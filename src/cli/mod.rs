@@ -145,13 +145,17 @@ async fn run(
         Command::Serve => unreachable!("served above"),
         Command::Export(args) => {
             args.check()?;
-            export::run(args, &Chosen::read(&env, &cli.target)?, terminal).await
+            export::run(args, &Chosen::read(&env, &cli.target, terminal)?, terminal).await
         }
-        Command::Query(args) => query::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
-        Command::Runs(args) => runs::run(args, &Chosen::read(&env, &cli.target)?, terminal).await,
+        Command::Query(args) => {
+            query::run(args, &Chosen::read(&env, &cli.target, terminal)?, terminal).await
+        }
+        Command::Runs(args) => {
+            runs::run(args, &Chosen::read(&env, &cli.target, terminal)?, terminal).await
+        }
         Command::Workspace(args) => {
             let env = args.with_what_it_needs(env);
-            workspace::run(args, &Chosen::read(&env, &cli.target)?, terminal).await
+            workspace::run(args, &Chosen::read(&env, &cli.target, terminal)?, terminal).await
         }
         Command::Doctor(args) => doctor::run(&args, &cli.target, &env).await,
         Command::Schema(args) => schema::run(&args),

@@ -12,7 +12,6 @@ use crate::export::runs::{self, Fault, Listed};
 use crate::export::{care, end};
 use crate::model::manifest::{Completeness, FileEntry, Manifest};
 use crate::model::run::{RunDocument, RunId, Status};
-use crate::model::target::Inventory;
 use crate::store::Store;
 use crate::telemetry::Terminal;
 
@@ -87,7 +86,7 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
         let (books, id) = chosen.books_of_run(&all, id).await?;
         match &args.command {
             Command::List { .. } => unreachable!("listed above"),
-            Command::Show(_) => show(&books, &id, json).await,
+            Command::Show(_) => show(&books, &id, args.store.as_deref(), json).await,
             Command::Files(_) => files(&books, store.as_ref(), &id, json).await,
             Command::Cancel(_) => cancel(&books, &id, json, terminal).await,
             Command::Publish(_) => publish(&books, &id, json, terminal).await,
@@ -103,6 +102,14 @@ struct Value<T> {
     value: Vec<T>,
 }
 
+/// As `GET /api/exports` answers it.
+#[derive(Serialize)]
+struct List {
+    value: Vec<RunDocument>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unread: Vec<String>,
+}
+
 async fn list(all: &[Books], limit: usize, json: bool, terminal: &Terminal) -> Result<u8> {
     let Listed { runs: value, unread } = runs::list(all, limit).await?;
     for (name, err) in &unread {
@@ -110,7 +117,8 @@ async fn list(all: &[Books], limit: usize, json: bool, terminal: &Terminal) -> R
     }
     let code = unread.first().map_or(0, |(_, err)| err.kind().facts().exit_code);
     if json {
-        print_json(&Value { value })?;
+        let unread = unread.into_iter().map(|(name, _)| name).collect();
+        print_json(&List { value, unread })?;
         return Ok(code);
     }
     let mut table = String::new();
@@ -129,7 +137,7 @@ async fn list(all: &[Books], limit: usize, json: bool, terminal: &Terminal) -> R
     Ok(code)
 }
 
-async fn show(books: &Books, id: &RunId, json: bool) -> Result<u8> {
+async fn show(books: &Books, id: &RunId, flag: Option<&str>, json: bool) -> Result<u8> {
     let run = runs::show(books, id).await?;
     if json {
         print_json(&run)?;
@@ -139,8 +147,8 @@ async fn show(books: &Books, id: &RunId, json: bool) -> Result<u8> {
     let mut line = |name: &str, value: String| text += &format!("{name:<10} {value}\n");
     line("run", run.run_id.to_string());
     line("target", run.target.clone());
-    if let Some(Inventory { resource_group, workspace, .. }) = &run.workspace {
-        line("workspace", format!("{workspace} of resource group {resource_group}"));
+    if let Some(workspace) = &run.workspace {
+        line("workspace", workspace.to_string());
     }
     line("status", run.status.as_str().to_owned());
     line("trigger", run.trigger.as_str().to_owned());
@@ -168,7 +176,8 @@ async fn show(books: &Books, id: &RunId, json: bool) -> Result<u8> {
         line("error", format!("{}: {}", error.code, error.message));
     }
     if run.status == Status::Failed || !run.status.is_ended() {
-        line("go on", format!("easm-export export --resume {}", quoted(run.run_id.as_str())));
+        let store = flag.map(|flag| format!(" --store {}", quoted(flag))).unwrap_or_default();
+        line("go on", format!("easm-export export --resume {}{store}", run.run_id));
     }
     print(text.as_bytes())?;
     Ok(0)

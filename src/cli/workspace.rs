@@ -7,7 +7,7 @@ use super::{print, print_json, unless_interrupted};
 use crate::app::workspaces::{
     Ensured, How, Place, Serves, Workspace, Workspaces, nearest, normalised, region,
 };
-use crate::config::{Env, TargetSettings};
+use crate::config::{Env, TargetSettings, is_resource_name};
 use crate::error::{Error, Kind, Result, one_line};
 use crate::telemetry::Terminal;
 
@@ -197,20 +197,10 @@ async fn ensure(
     if json { print_json(&workspace) } else { Ok(()) }
 }
 
-/// Longest name of a workspace that is taken: longer ones are none of Azure's.
-const NAME_CHARS_MAX: usize = 260;
-
 /// Refuses to delete what nobody said yes to.
 fn check_deletion(name: &str, yes: bool, place: &Place) -> Result<()> {
     const OPERATION: &str = "delete the workspace";
-    // What names a workspace is Azure's matter; but it is one segment of a path.
-    let is_segment = |name: &str| {
-        !name.is_empty()
-            && name.chars().count() <= NAME_CHARS_MAX
-            && !name.chars().all(|c| c == '.')
-            && !name.contains(|c: char| c.is_control() || c.is_whitespace() || "/\\?#%".contains(c))
-    };
-    if !is_segment(name) {
+    if !is_resource_name(name) {
         return Err(Error::new(Kind::Usage, OPERATION)
             .because(format!("{name:?} is not the name of a workspace"))
             .advise("give its whole name, as workspace list shows it"));

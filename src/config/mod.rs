@@ -20,5 +20,5 @@ pub use auth::Auth;
 pub use credential::{ClientSecret, Credential, Identities, OwnIdentity};
 pub use env::Env;
 pub use settings::{BlobAccess, BlobUrl, STORE_URL, Settings, StoreUrl, check_store};
-pub use target::{TargetSettings, is_guid, region};
+pub use target::{TargetSettings, is_guid, is_resource_name, region};
 pub use targets::Named;

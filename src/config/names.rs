@@ -52,8 +52,10 @@ pub fn fallback(name: &str) -> Option<&'static str> {
 pub fn closest(name: &str) -> Option<&'static str> {
     /// Below this two names are about different things (Jaro-Winkler similarity, 0 to 1).
     const SIMILARITY_MIN: f64 = 0.9;
+    // What nearly all begin with says nothing.
+    let own = |name: &str| name.strip_prefix("EASM_").map_or(name, |own| own).to_owned();
     known()
-        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .map(|known| (strsim::jaro_winkler(&own(name), &own(known)), known))
         .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, known)| known)
@@ -70,5 +72,8 @@ mod tests {
         check("EASM_TENANTID", Some("EASM_TENANT_ID"));
         check("EASM_COMPRESION", Some("EASM_COMPRESSION"));
         check("EASM_QQQQQQQQQQQQ", None);
+        check("EASM_FOO", None);
+        check("EASM_WORKSPCE", Some("EASM_WORKSPACE"));
+        check("EASM_PRINCIPLES", Some("EASM_PRINCIPALS"));
     }
 }

@@ -8,7 +8,7 @@ use url::Url;
 use super::credential::{OwnIdentity, refuse_secret_in_azure};
 use super::env::Env;
 use super::target::TargetSettings;
-use super::targets::{self, Named};
+use super::targets::{self, Named, Targets};
 use super::{names, parse};
 use crate::error::{Error, Kind, Result};
 
@@ -50,6 +50,8 @@ pub struct Settings {
     /// The targets, in the order of the settings: those of `EASM_TARGETS`, or the single one. There is
     /// one at least.
     pub targets: Vec<Named>,
+    /// What is wrong with the names of others in `EASM_TARGETS`, which are left out for it.
+    pub nameless: Vec<Error>,
     /// The app's own identity: for the store, and for Key Vault.
     pub own: OwnIdentity,
     /// `EASM_ARM_URL`
@@ -86,7 +88,7 @@ impl Settings {
     pub fn read(env: &Env) -> Result<Self> {
         refuse_unknown(env)?;
         refuse_secret_in_azure(env)?;
-        let targets = targets::read(env)?;
+        let Targets { named: targets, nameless } = targets::read(env)?;
         // Where nothing else says so, the app is at home in the tenant of the first.
         let home = targets.iter().find_map(|target| target.settings.as_ref().ok());
         let own = OwnIdentity::read(env, home.map_or("", |target| &target.tenant_id))?;
@@ -105,6 +107,7 @@ impl Settings {
         };
         Ok(Self {
             targets,
+            nameless,
             own,
             arm_url: parse::service_url("EASM_ARM_URL", get(env, "EASM_ARM_URL"))?,
             data_plane_api_version: version("EASM_DP_API_VERSION")?,
@@ -153,10 +156,17 @@ fn get<'a>(env: &'a Env, name: &str) -> &'a str {
 
 fn refuse_unknown(env: &Env) -> Result<()> {
     let unknown = env.unknown();
-    let Some(first) = unknown.first() else { return Ok(()) };
-    let advice = match names::closest(first) {
-        Some(known) => format!("did you mean {known}?"),
-        None => "remove it, or see docs/configuration.md for the settings there are".to_owned(),
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let meant = unknown.iter().filter_map(|name| Some((name, names::closest(name)?)));
+    let meant: Vec<String> = match &unknown[..] {
+        [_] => meant.map(|(_, known)| known.to_owned()).collect(),
+        _ => meant.map(|(name, known)| format!("{known} for {name}")).collect(),
+    };
+    let advice = match meant.is_empty() {
+        false => format!("did you mean {}?", meant.join(", ")),
+        true => "remove it, or see docs/configuration.md for the settings there are".to_owned(),
     };
     Err(Error::new(Kind::Config, "read settings")
         .because(format!("unknown setting {}", unknown.join(", ")))

@@ -156,12 +156,15 @@ fn check_guid_or_domain(name: &str, text: &str) -> Result<()> {
 }
 
 /// Azure's own rule for resource group names, which is wide enough for a workspace.
-fn check_resource_name(name: &str, text: &str) -> Result<()> {
-    let is_allowed = text.chars().count() <= 90
+pub fn is_resource_name(text: &str) -> bool {
+    (1..=90).contains(&text.chars().count())
         && text.chars().all(|c| c.is_alphanumeric() || "-_.()".contains(c))
-        && !text.ends_with('.');
+        && !text.ends_with('.')
+}
+
+fn check_resource_name(name: &str, text: &str) -> Result<()> {
     let allowed = "letters, digits and -_.() as Azure allows them, at most 90";
-    if is_allowed { Ok(()) } else { Err(parse::refuse(name, allowed, text)) }
+    if is_resource_name(text) { Ok(()) } else { Err(parse::refuse(name, allowed, text)) }
 }
 
 /// The short name of a region, from the setting, member or flag `name`.

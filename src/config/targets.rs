@@ -4,10 +4,11 @@
 //! read like a single target's settings: so both are checked by the same code. What [`Env::name`] says of a
 //! value tells whoever reads an error whether a member or a setting is meant.
 //!
-//! The document must make sense as a whole: what is no array of objects with names that differ is refused.
-//! Behind that each target stands for itself: one whose members are wrong does not stop the others.
+//! The document must make sense as a whole: what is no array of objects is refused. Behind that each target
+//! stands for itself: one whose members are wrong does not stop the others, nor does one that has no name to
+//! keep its exports under, or shares it ([`Targets::nameless`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 use super::env::Env;
 use super::target::TargetSettings;
 use crate::error::{Error, Kind, Result};
+use crate::model::asset::AssetKind;
 use crate::model::target::is_target_name;
 use crate::secret;
 
@@ -48,15 +50,23 @@ pub struct Member {
 pub enum Form {
     /// A text of any sort.
     Text,
-    /// A text that must be there.
-    Required,
+    /// A text that must be there and matches a regular expression.
+    Required(&'static str),
     /// A text that matches a regular expression.
     Pattern(&'static str),
     /// One of these words.
     Word(&'static [&'static str]),
-    /// Words: an array, or one text with commas between them.
-    Words,
+    /// Words, of these if any are named: an array, or one text with commas between them.
+    Words(&'static [&'static str]),
 }
+
+const GUID: &str = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$";
+
+const GUID_OR_DOMAIN: &str =
+    "^([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[A-Za-z0-9-]*\\.[A-Za-z0-9.-]*)$";
+
+/// Azure's rule for names of resource groups.
+const RESOURCE_NAME: &str = "^[\\p{L}\\p{N}_.()-]{0,89}[\\p{L}\\p{N}_()-]$";
 
 const fn member(
     name: &'static str,
@@ -75,16 +85,21 @@ pub const MEMBERS: &[Member] = &[
     member(
         "tenantId",
         "EASM_TENANT_ID",
-        Form::Required,
+        Form::Required(GUID_OR_DOMAIN),
         "The tenant of the workspace: a GUID, or a domain name.",
     ),
-    member("subscriptionId", "EASM_SUBSCRIPTION_ID", Form::Required, "A GUID."),
-    member("resourceGroup", "EASM_RESOURCE_GROUP", Form::Required, "The workspace's."),
-    member("workspace", "EASM_WORKSPACE", Form::Required, "The workspace's name."),
+    member("subscriptionId", "EASM_SUBSCRIPTION_ID", Form::Required(GUID), "A GUID."),
+    member(
+        "resourceGroup",
+        "EASM_RESOURCE_GROUP",
+        Form::Required(RESOURCE_NAME),
+        "The workspace's.",
+    ),
+    member("workspace", "EASM_WORKSPACE", Form::Required(RESOURCE_NAME), "The workspace's name."),
     member(
         "region",
         "EASM_REGION",
-        Form::Pattern("^[a-z0-9]{2,32}$"),
+        Form::Pattern("^([a-z0-9]{2,32})?$"),
         "For example eastus. Asked from ARM if neither this nor EASM_REGION is there.",
     ),
     member(
@@ -109,7 +124,7 @@ pub const MEMBERS: &[Member] = &[
     member(
         "clientSecretName",
         "EASM_CLIENT_SECRET_NAME",
-        Form::Pattern("^[A-Za-z0-9-]{1,127}$"),
+        Form::Pattern("^[A-Za-z0-9-]{0,127}$"),
         "Name of the Key Vault secret that holds the client secret.",
     ),
     member(
@@ -118,10 +133,15 @@ pub const MEMBERS: &[Member] = &[
         Form::Text,
         "The client secret itself: for a laptop. Refused in Azure.",
     ),
-    member("dataPlaneUrl", "EASM_DATA_PLANE_URL", Form::Text, "Base URL of the data plane."),
+    member(
+        "dataPlaneUrl",
+        "EASM_DATA_PLANE_URL",
+        Form::Pattern("^(https?://.*)?$"),
+        "Base URL of the data plane.",
+    ),
     member("filter", "EASM_FILTER", Form::Text, "EASM filter; empty: everything."),
-    member("kinds", "EASM_KINDS", Form::Words, "Kinds of assets."),
-    member("datasets", "EASM_DATASETS", Form::Words, "Datasets."),
+    member("kinds", "EASM_KINDS", Form::Words(&AssetKind::NAMES), "Kinds of assets."),
+    member("datasets", "EASM_DATASETS", Form::Words(&["assets"]), "Datasets."),
     member("format", "EASM_FORMAT", Form::Word(&["ndjson"]), "Format of the files."),
     member(
         "compression",
@@ -129,7 +149,7 @@ pub const MEMBERS: &[Member] = &[
         Form::Word(&["gzip", "none"]),
         "Compression of the files.",
     ),
-    member("columns", "EASM_COLUMNS", Form::Words, "Columns, for formats that have them."),
+    member("columns", "EASM_COLUMNS", Form::Words(&[]), "Columns, for formats that have them."),
     member("delta", "EASM_DELTA", Form::Word(&["off"]), "Comparing a run with the one before."),
     member(
         "schemaPolicy",
@@ -162,14 +182,24 @@ pub struct Named {
     pub settings: Result<TargetSettings>,
 }
 
-/// The targets that `env` names, in its order: those of `EASM_TARGETS`, or the single one.
+/// The targets of a deployment.
+pub struct Targets {
+    /// Those with a name of their own, in the order of the document. There is one at least.
+    pub named: Vec<Named>,
+    /// What is wrong with the names of others: nobody knows where to keep their exports.
+    pub nameless: Vec<Error>,
+}
+
+/// The targets that `env` names: those of `EASM_TARGETS`, or the single one.
 ///
 /// # Errors
-/// [`Kind::Config`] if `EASM_TARGETS` makes no sense as a whole, or a single target's setting is wrong.
-pub fn read(env: &Env) -> Result<Vec<Named>> {
+/// [`Kind::Config`] if `EASM_TARGETS` makes no sense as a whole, or names none; or a single target's setting
+/// is wrong.
+pub fn read(env: &Env) -> Result<Targets> {
     let Some(written) = env.get(TARGETS) else {
         let settings = TargetSettings::read(env)?;
-        return Ok(vec![Named { name: settings.name.clone(), settings: Ok(settings) }]);
+        let named = vec![Named { name: settings.name.clone(), settings: Ok(settings) }];
+        return Ok(Targets { named, nameless: Vec::new() });
     };
     let text = match written.strip_prefix('@') {
         Some(file) => from_file(env, file.trim())?,
@@ -189,21 +219,39 @@ pub fn read(env: &Env) -> Result<Vec<Named>> {
         return Err(refuse(format!("it names {n_targets} targets"))
             .advise(format!("name 1 to {TARGETS_MAX}, or take it away")));
     }
-    let names = documents
-        .iter()
-        .enumerate()
-        .map(|(at, document)| document.target_name(at))
-        .collect::<Result<Vec<_>>>()?;
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = names.iter().find(|name| !seen.insert(name.to_ascii_lowercase())) {
-        return Err(refuse(format!("two targets are named {twice}"))
-            .advise("give each a name of its own, which differs not only in case"));
+    let mut nameless = Vec::new();
+    let mut of_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut names = Vec::new();
+    for (at, document) in documents.iter().enumerate() {
+        match document.target_name(at) {
+            Ok(name) => {
+                of_name.entry(name.to_ascii_lowercase()).or_default().push(at);
+                names.push((name, document));
+            }
+            Err(err) => nameless.push(err),
+        }
     }
-    let one = |(name, document): (String, Members)| {
-        let settings = document.laid_over(env, &name).and_then(|env| TargetSettings::read(&env));
-        Named { name, settings }
-    };
-    Ok(names.into_iter().zip(documents).map(one).collect())
+    let shared = of_name.values().filter(|all| all.len() > 1);
+    nameless.extend(shared.map(|all| {
+        let numbers: Vec<String> = all.iter().map(|at| (at + 1).to_string()).collect();
+        let name = documents[all[0]].target_name(all[0]).unwrap_or_default();
+        refuse(format!("targets number {} are all named {name}", numbers.join(", ")))
+            .advise("give each a name of its own, which differs not only in case")
+    }));
+    let is_own = |(name, _): &(String, &Members)| of_name[&name.to_ascii_lowercase()].len() == 1;
+    let named: Vec<Named> = names
+        .into_iter()
+        .filter(is_own)
+        .map(|(name, document)| {
+            let read = document.laid_over(env, &name);
+            let settings = read.and_then(|env| TargetSettings::read(&env));
+            Named { name, settings }
+        })
+        .collect();
+    match nameless.first() {
+        Some(err) if named.is_empty() => Err(err.clone()),
+        _ => Ok(Targets { named, nameless }),
+    }
 }
 
 fn refuse(reason: impl Into<String>) -> Error {
@@ -280,10 +328,17 @@ impl Members {
         let name = if is_written { self.text(NAME) } else { self.text("workspace") };
         match name.map(str::trim) {
             Some(name) if is_target_name(name) => Ok(name.to_owned()),
-            Some(name) => Err(refuse(format!("the name of target number {number} is {name:?}"))
-                .advise("use letters, digits, - and _, at most 63, a letter or digit first")),
-            None => Err(refuse(format!("target number {number} has no name"))
-                .advise("give each target its name and workspace, as texts")),
+            Some(name) => {
+                let what = if is_written { "name" } else { "workspace, which is its name," };
+                Err(refuse(format!("the {what} of target number {number} is {name:?}")).advise(
+                    "give it a name of letters, digits, - and _, at most 63, a letter or digit first",
+                ))
+            }
+            None => Err(refuse(match is_written {
+                true => format!("the name of target number {number} is no text"),
+                false => format!("target number {number} has no name"),
+            })
+            .advise("give each target its name and workspace, as texts")),
         }
     }
 
@@ -308,12 +363,12 @@ impl Members {
             };
             let text = match (member.form, value) {
                 (_, Value::String(text)) => Some(text.clone()),
-                (Form::Words, Value::Array(words)) => words_of(words),
+                (Form::Words(_), Value::Array(words)) => words_of(words),
                 _ => None,
             };
             let text = text.ok_or_else(|| {
                 let allowed = match member.form {
-                    Form::Words => "an array of texts",
+                    Form::Words(_) => "an array of texts",
                     _ => "a text",
                 };
                 wrong(name, "its value is of another sort", format!("use {allowed}"))
@@ -359,20 +414,29 @@ pub fn schema() -> Value {
     for member in MEMBERS {
         let mut property = match member.form {
             Form::Text => json!({ "type": "string" }),
-            Form::Required => json!({ "type": "string", "minLength": 1 }),
-            Form::Pattern(pattern) => json!({ "type": "string", "pattern": pattern }),
-            Form::Word(words) => json!({ "type": "string", "enum": words }),
-            Form::Words => json!({ "anyOf": [
-                { "type": "array", "items": { "type": "string", "pattern": "^[^,]*$" } },
-                { "type": "string" },
-            ]}),
+            Form::Required(pattern) | Form::Pattern(pattern) => {
+                json!({ "type": "string", "pattern": pattern })
+            }
+            // Empty it counts as not there.
+            Form::Word(words) => {
+                let words = [words, &[""]].concat();
+                json!({ "type": "string", "enum": words })
+            }
+            Form::Words(words) => {
+                let word = match words {
+                    [] => json!({ "type": "string", "pattern": "^[^,]*$" }),
+                    words => json!({ "type": "string", "enum": words }),
+                };
+                json!({ "anyOf": [{ "type": "array", "items": word }, { "type": "string" }] })
+            }
         };
         let means = format!("{} Default: the setting {}.", member.means, member.setting);
-        let means = if member.form == Form::Required { member.means.to_owned() } else { means };
+        let is_required = matches!(member.form, Form::Required(_));
+        let means = if is_required { member.means.to_owned() } else { means };
         property["description"] = means.into();
         properties.insert(member.name.to_owned(), property);
     }
-    let is_required = |member: &&Member| member.form == Form::Required;
+    let is_required = |member: &&Member| matches!(member.form, Form::Required(_));
     let required: Vec<&str> =
         MEMBERS.iter().filter(is_required).map(|member| member.name).collect();
     json!({

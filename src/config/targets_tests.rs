@@ -174,6 +174,28 @@ fn a_target_that_is_wrong_leaves_the_others_alone() {
 }
 
 #[test]
+fn a_target_without_a_name_of_its_own_stops_no_other() {
+    let all = [
+        target("a", ""),
+        "{}".to_owned(),
+        target("b.c", ""),
+        target("d", ""),
+        target("D", ""),
+        target("e", ""),
+    ];
+    let settings = Settings::read(&env(&format!("[{}]", all.join(",")), &[])).expect("two");
+    let names: Vec<&str> = settings.targets.iter().map(|target| target.name.as_str()).collect();
+    assert_eq!(names, ["a", "e"]);
+    let said: Vec<String> = settings.nameless.iter().map(ToString::to_string).collect();
+    for part in
+        ["target number 2 has no name", "number 3 is \"b.c\"", "number 4, 5 are all named d"]
+    {
+        assert_eq!(said.iter().filter(|said| said.contains(part)).count(), 1, "{part}: {said:?}");
+    }
+    assert_eq!(said.len(), 3);
+}
+
+#[test]
 fn a_document_that_makes_no_sense_is_refused_as_a_whole_and_not_quoted() {
     let check = |document: &str, part: &str| {
         let err = read_in(document, &[]).expect_err(document).to_string();
@@ -185,10 +207,11 @@ fn a_document_that_makes_no_sense_is_refused_as_a_whole_and_not_quoted() {
     check("made-up", "no JSON array of objects (line 1, column 1)");
     check("[\"made-up\"]", "no JSON array of objects");
     check(&format!("[{}", target("a", "")), "no JSON array");
-    check(&format!("[{}, {}]", target("a", ""), target("A", "")), "two targets are named A");
+    check(&format!("[{}, {}]", target("a", ""), target("A", "")), "1, 2 are all named a");
     check(r#"[{"name": "a/b"}]"#, "the name of target number 1 is \"a/b\"");
-    check(r#"[{"name": 1, "workspace": "w"}]"#, "target number 1 has no name");
-    check(&format!("[{}, {{}}]", target("a", "")), "target number 2 has no name");
+    check(r#"[{"name": 1, "workspace": "w"}]"#, "the name of target number 1 is no text");
+    check(r#"[{"workspace": "w.x"}]"#, "the workspace, which is its name, of target number 1");
+    check("[{}]", "target number 1 has no name");
     check("@ [{\"clientSecret\": \"made-up\"}]", "leave out the @");
     check("@no-such-file.json", "\"no-such-file.json\" cannot be read");
     let many: Vec<String> = (0..=TARGETS_MAX).map(|at| target(&format!("t{at}"), "")).collect();

@@ -18,8 +18,9 @@ use crate::schedule::{self, Schedule};
 use crate::store::Store;
 use crate::store::blob::NO_CONTAINER;
 
-/// The settings as a whole, and those of each target of several that are wrong: of those that `is_meant`.
-pub fn settings(env: &Env, is_meant: impl Fn(&Named) -> bool) -> Vec<Check> {
+/// The settings as a whole, and those of each target of several that are wrong: of those that `is_meant`, and
+/// of those without a name if `all` are.
+pub fn settings(env: &Env, all: bool, is_meant: impl Fn(&Named) -> bool) -> Vec<Check> {
     let check = |found| Check::new("settings", Duration::ZERO, found);
     let unknown = env.unknown();
     let mut checks = Vec::new();
@@ -36,6 +37,9 @@ pub fn settings(env: &Env, is_meant: impl Fn(&Named) -> bool) -> Vec<Check> {
                 Some(check(Err(err.clone())).of(&target.name))
             });
             checks.extend(wrong);
+            checks.extend(
+                settings.nameless.iter().filter(|_| all).map(|err| check(Err(err.clone()))),
+            );
             if checks.is_empty() {
                 let n_targets = settings.targets.len();
                 checks.push(check(Ok(match n_targets {

@@ -153,7 +153,7 @@ pub async fn examine(
     let is_named = |target: &Named| {
         named.is_empty() || named.iter().any(|name| name.eq_ignore_ascii_case(&target.name))
     };
-    let mut checks = deployment::settings(env, is_named);
+    let mut checks = deployment::settings(env, named.is_empty(), is_named);
     let settings = match Settings::read(&env.clone().without(&env.unknown())) {
         Ok(settings) => settings,
         Err(_) => {

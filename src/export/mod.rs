@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
 use crate::error::Error;
-use crate::model::target::Workspace;
+use crate::model::target::{Inventory, Workspace};
 use crate::store::Store;
 use books::Books;
 use source::Source;
@@ -124,6 +124,8 @@ pub struct Job {
     pub target: String,
     /// Where its assets are, for the manifest.
     pub workspace: Workspace,
+    /// `EASM_DATA_PLANE_URL`, if it is set.
+    pub data_plane_url: Option<String>,
     /// The data plane's api-version, for the manifest.
     pub api_version: String,
     /// Most assets of a page.
@@ -136,4 +138,13 @@ pub struct Job {
     pub part_bytes_max: u64,
     /// How long a run may wait without saving anything.
     pub idle_max: Duration,
+}
+
+impl Job {
+    /// Whose assets its runs export.
+    pub fn inventory(&self) -> Inventory {
+        let Workspace { subscription_id, resource_group, workspace, .. } = self.workspace.clone();
+        let data_plane_url = self.data_plane_url.clone();
+        Inventory { subscription_id, resource_group, workspace, data_plane_url }
+    }
 }

@@ -184,7 +184,7 @@ async fn of_workspace(
             let noted = books.note(&run.run_id, |run| {
                 let is_new = run.workspace.is_none() && !run.status.is_ended();
                 if is_new {
-                    run.workspace = Some((&job.workspace).into());
+                    run.workspace = Some(job.inventory());
                 }
                 is_new
             });
@@ -194,12 +194,12 @@ async fn of_workspace(
             }
         }
     };
-    let other = run.workspace.as_ref().filter(|inventory| !inventory.is_of(&job.workspace));
+    let other = run.workspace.as_ref().filter(|inventory| !inventory.is(&job.inventory()));
     let Some(other) = other else { return Ok(run) };
     let err = Error::new(Kind::Config, "carry a run")
         .because(format!(
-            "it was begun for the workspace {} of resource group {}, and the target {} names another now",
-            other.workspace, other.resource_group, job.target
+            "it was begun for the workspace {other}, and the target {} names another now",
+            job.target
         ))
         .advise("export again; each workspace should have a target name of its own");
     Err((run, err))

@@ -43,7 +43,15 @@ pub enum Platform {
 /// `503` while it is not certain that anybody else is kept out, `401` without a principal, `403` for one
 /// that is not listed.
 pub fn admit(app: &App, request: &HttpRequest) -> Result<Auth, Refusal> {
-    let auth = Auth::read(&app.env)?;
+    let auth = Auth::read(&app.env).map_err(|err| {
+        warn!("{err}");
+        // Nobody knows who asks.
+        Refusal::of(
+            &Error::new(Kind::Config, "read the settings of sign-in")
+                .because("they are wrong")
+                .advise("look into the log of the app"),
+        )
+    })?;
     let open = app.open.get_or_init(|| open_functions(&auth, &app.root));
     check(&auth, &app.env, open).map_err(|err| Refusal::of(&err))?;
     let Auth::Entra { principals } = &auth else { return Ok(auth) };

@@ -41,6 +41,8 @@ pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
     let now = app.clock().now();
     let slot = slot(timer, app.schedule().and_then(Result::ok).as_ref(), now);
     let (all, slice) = (app.all_books().await?, app.slice()?);
+    // Their slots are nowhere to be found as missed: so it is said each time.
+    settings.nameless.iter().for_each(|err| error!("{err}"));
     let opened = all.iter().map(|books| {
         let slice = slice.clone();
         async move {

@@ -18,7 +18,7 @@ pub async fn run(app: &App, text: &str) -> Result<Vec<Message>> {
         return Err(Error::new(Kind::Config, "find the target of a message")
             .because("no target of this app has its name")
             .with("target", &message.target)
-            .advise("give the target its name back, or cancel its runs"));
+            .advise("give the target its name back in EASM_TARGETS; then its runs go on, or can be cancelled"));
     };
     let slice = app.slice()?;
     debug!(work = ?message.r#do, shard = message.shard, "Begins");

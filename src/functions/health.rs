@@ -91,6 +91,7 @@ async fn problems(app: &App) -> Vec<&'static str> {
     match app.settings() {
         Ok(settings) => {
             let wrong = settings.targets.iter().filter_map(|target| target.settings.as_ref().err());
+            let wrong = wrong.chain(&settings.nameless);
             let wrong: Vec<String> = wrong.map(ToString::to_string).collect();
             if !wrong.is_empty() {
                 found("settings", &wrong.join("; "));

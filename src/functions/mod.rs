@@ -196,7 +196,7 @@ impl App {
         let settings = self.settings()?;
         let found = match name {
             Some(name) => settings.target_name(name),
-            None if settings.targets.len() > 1 => {
+            None if settings.targets.len() + settings.nameless.len() > 1 => {
                 return Err(Refusal::bad_input("target: there are several; name one"));
             }
             None => settings.targets.first().map(|target| target.name.as_str()),

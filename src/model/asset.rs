@@ -42,8 +42,19 @@ impl AssetKind {
         Self::SslCert,
     ];
 
+    /// The names of [`AssetKind::ALL`].
+    pub const NAMES: [&'static str; 8] = {
+        let mut names = [""; 8];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = Self::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
+
     /// The service's spelling.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::As => "as",
             Self::Contact => "contact",

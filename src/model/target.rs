@@ -1,5 +1,7 @@
 //! One EASM workspace, and what it is called.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,21 +43,25 @@ pub struct Inventory {
     pub resource_group: String,
     /// Name of the workspace.
     pub workspace: String,
+    /// The data plane, if it is not the one that belongs to the workspace's region (`EASM_DATA_PLANE_URL`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_plane_url: Option<String>,
 }
 
 impl Inventory {
-    /// Whether it is the one of `workspace`. Azure does not tell capital letters from small ones.
-    pub fn is_of(&self, workspace: &Workspace) -> bool {
-        self.subscription_id.eq_ignore_ascii_case(&workspace.subscription_id)
-            && self.resource_group.eq_ignore_ascii_case(&workspace.resource_group)
-            && self.workspace.eq_ignore_ascii_case(&workspace.workspace)
+    /// Whether it is the `other`, too. Azure does not tell capital letters from small ones.
+    pub fn is(&self, other: &Self) -> bool {
+        self.subscription_id.eq_ignore_ascii_case(&other.subscription_id)
+            && self.resource_group.eq_ignore_ascii_case(&other.resource_group)
+            && self.workspace.eq_ignore_ascii_case(&other.workspace)
+            && self.data_plane_url == other.data_plane_url
     }
 }
 
-impl From<&Workspace> for Inventory {
-    fn from(workspace: &Workspace) -> Self {
-        let Workspace { subscription_id, resource_group, workspace, .. } = workspace.clone();
-        Self { subscription_id, resource_group, workspace }
+impl fmt::Display for Inventory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of resource group {}", self.workspace, self.resource_group)?;
+        self.data_plane_url.iter().try_for_each(|url| write!(f, " at {url}"))
     }
 }
 

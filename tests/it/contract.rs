@@ -183,11 +183,11 @@ async fn the_run_and_latest_have_the_members_of_the_contract() {
     let workspace = run.as_object_mut().unwrap().remove("workspace").unwrap();
     assert_shape(
         &workspace,
-        &json!({ "subscriptionId": "", "resourceGroup": "", "workspace": "" }),
+        &json!({ "subscriptionId": "", "resourceGroup": "", "workspace": "", "dataPlaneUrl": "" }),
         "workspace",
     );
-    for (name, value) in workspace.as_object().unwrap() {
-        assert_eq!(*value, manifest["workspace"][name], "{name}");
+    for name in ["subscriptionId", "resourceGroup", "workspace"] {
+        assert_eq!(workspace[name], manifest["workspace"][name], "{name}");
     }
     assert_shape(&run, &shape, "run");
     assert_eq!([&run["status"], &run["manifest"]], [&json!("complete"), &json!(path)]);

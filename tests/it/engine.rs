@@ -82,6 +82,7 @@ fn job() -> Job {
             workspace: "contoso".to_owned(),
             region: String::new(),
         },
+        data_plane_url: None,
         api_version: String::new(),
         page_size: 100,
         shards: 8,

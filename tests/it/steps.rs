@@ -139,6 +139,7 @@ impl Place {
                 workspace: "contoso".to_owned(),
                 region: String::new(),
             },
+            data_plane_url: None,
             api_version: String::new(),
             page_size: 10,
             shards: 2,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use easm_export::model::manifest::Manifest;
 use easm_export::sim::{App, Arm, Fault, Options, OtherWorkspace, Scripted, Seen, SignIn};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::{Done, World, assert_same_lines, finish, lines, signal};
 
@@ -185,11 +186,13 @@ async fn a_target_that_waits_keeps_no_other_waiting() {
     ]);
     let mut command = world.command(&["export", "--json"]);
     command.env("EASM_TARGETS", targets.to_string());
-    let child = command.spawn().expect("started");
-    let is_done = |name: &str| world.exports().join(name).join("latest.json").exists();
+    let mut child = command.spawn().expect("started");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut said = Vec::new();
     let others = async {
-        while !is_done("north") || !is_done("south") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        // Once when it is put off, and once more when nothing else is left.
+        while said.iter().filter(|line: &&String| line.contains("Waiting until")).count() < 2 {
+            said.push(stderr.next_line().await.expect("text").expect("it goes on"));
         }
     };
     tokio::time::timeout(Duration::from_secs(120), others).await.expect("they are exported");
@@ -198,7 +201,6 @@ async fn a_target_that_waits_keeps_no_other_waiting() {
     let found = documents(&done);
     let codes: Vec<_> = found.iter().map(|one| one["error"]["code"].as_str()).collect();
     assert_eq!(codes, [Some("interrupted"), None, None], "{found:?}");
-    assert!(done.stderr.contains("Waiting until"), "{}", done.stderr);
 }
 
 /// A name that is given to another workspace while a run is open: two inventories in one export would look
@@ -234,6 +236,11 @@ async fn a_run_goes_on_in_no_other_workspace_than_it_was_begun_in() {
         let line = done.stderr.lines().last().expect("a line");
         assert!(line.contains("contoso") && line.contains("names another now"), "{line}");
     }
+    // Nor of another data plane, which holds other assets under the same names.
+    let mut moved = named("contoso");
+    moved[0]["dataPlaneUrl"] = format!("{}/other", world.sim.url()).into();
+    let done = run(&world, &moved, &["export", "--resume", id]).await.expect_code(2);
+    assert!(done.stderr.contains("names another now"), "{}", done.stderr);
     assert!(!world.exports().join("a/latest.json").exists());
     let done = run(&world, &named("fabrikam"), &["export", "--json"]).await.expect_code(0);
     let manifest: Value = serde_json::from_slice(&done.stdout).expect("a manifest");
@@ -262,6 +269,39 @@ async fn books_that_cannot_be_read_hide_no_others_runs() {
     assert!(done.stderr.contains("target one"), "{}", done.stderr);
     let id = found[1]["runId"].as_str().expect("an id");
     run(&world, &targets, &["runs", "show", id]).await.expect_code(0);
+}
+
+/// A copied entry, or a name that makes no folder, is the fault of those that have it.
+#[tokio::test]
+async fn a_target_without_a_name_of_its_own_stops_no_other() {
+    let world = small().await;
+    let good = target(&world, "good", &json!({ "kinds": "host" }));
+    let targets = json!([
+        target(&world, "twice", &json!({})),
+        good,
+        target(&world, "Twice", &json!({})),
+        target(&world, "a.b", &json!({})),
+    ]);
+    let done = run(&world, &targets, &["export", "--json"]).await.expect_code(2);
+    let found = documents(&done);
+    assert_eq!(found[0]["completeness"], "exact");
+    let codes: Vec<_> = found[1..].iter().map(|one| &one["error"]["code"]).collect();
+    assert_eq!(codes, ["settings", "settings"], "{found:?}");
+    for part in ["targets number 1, 3 are all named twice", "target number 4 is \"a.b\""] {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    let files = world.files();
+    assert!(files.iter().all(|path| path.starts_with("good/")), "{files:?}");
+    // Whoever asks for one that is well meets no fault of others; one of several is not guessed.
+    let one = run(&world, &targets, &["--target", "good", "export", "--dry-run"]).await;
+    assert_eq!(one.expect_code(0).stderr, "");
+    let done = run(&world, &targets, &["query", "--limit", "1"]).await.expect_code(2);
+    assert!(done.stderr.contains("--target"), "{}", done.stderr);
+    let done = run(&world, &targets, &["doctor", "--json"]).await.expect_code(3);
+    let checks: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let failed = |check: &&Value| check["name"] == "settings" && check["status"] == "failed";
+    assert_eq!(checks["checks"].as_array().expect("checks").iter().filter(failed).count(), 2);
+    run(&world, &json!([targets[0], targets[2]]), &["export"]).await.expect_code(2);
 }
 
 #[tokio::test]
@@ -367,5 +407,17 @@ async fn the_schema_of_the_settings_fits_what_is_read() {
     check(json!({ "filter": null }), false).await;
     check(json!({ "password": "x" }), false).await;
     check(json!({ "name": "a/b" }), false).await;
+    check(
+        json!({ "region": "", "format": "", "clientId": "", "dataPlaneUrl": world.sim.url() }),
+        true,
+    )
+    .await;
+    check(json!({ "subscriptionId": "{66666666-7777-8888-9999-aaaaaaaaaaaa}" }), false).await;
+    check(json!({ "tenantId": "a b" }), false).await;
+    check(json!({ "workspace": ".." }), false).await;
+    check(json!({ "resourceGroup": "a/b" }), false).await;
+    check(json!({ "kinds": ["hots"] }), false).await;
+    check(json!({ "datasets": ["risks"] }), false).await;
+    check(json!({ "dataPlaneUrl": "foo" }), false).await;
     assert!(!validator.is_valid(&json!([])) && !validator.is_valid(&json!({})));
 }

@@ -84,7 +84,7 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
             Err(err) if !of_several => return Err(err),
             Err(err) if err.kind() == Kind::Interrupted => {
                 done[at] = Some((Outcome::failed(books.target(), &err), 0));
-                return stopped(&args, done, &all, err);
+                return stopped(&args, done, left, &all, chosen, terminal, err);
             }
             Err(err) => {
                 terminal.say(&format!("easm-export: {err}"));
@@ -98,14 +98,15 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
                 Ok(())
             };
             if let Err(err) = unless_interrupted(paused).await {
-                return stopped(&args, done, &all, err);
+                return stopped(&args, done, left, &all, chosen, terminal, err);
             }
         }
     }
     let codes = done.iter().flatten().map(|(_, code)| *code);
+    let codes = codes.chain(chosen.nameless.iter().map(|err| err.kind().facts().exit_code));
     let worst = codes.max_by_key(|code| severity(*code)).unwrap_or(0);
     if args.json {
-        let outcomes = told(done, &all);
+        let outcomes = told(done, chosen);
         match &outcomes[..] {
             [only] if !of_several => print_json(only)?,
             _ => print_json(&outcomes)?,
@@ -127,21 +128,36 @@ fn pause(left: &VecDeque<Left>) -> Option<Duration> {
     })
 }
 
-/// Ends the command with `err`. What was done before is told all the same.
-fn stopped(args: &Args, done: Vec<Option<(Outcome, u8)>>, all: &[Books], err: Error) -> Result<u8> {
+/// Ends the command with `err`, which interrupted it. What was done before is told all the same, and how each
+/// target that is `left` goes on.
+fn stopped(
+    args: &Args,
+    mut done: Vec<Option<(Outcome, u8)>>,
+    left: VecDeque<Left>,
+    all: &[Books],
+    chosen: &Chosen<'_>,
+    terminal: &Terminal,
+    err: Error,
+) -> Result<u8> {
+    for Left { at, run } in left {
+        let target = all[at].target();
+        let err = match run {
+            Some((run, _)) => run.interrupted(args),
+            None => one::not_begun(),
+        };
+        done[at] = Some((Outcome::failed(target, &err), 0));
+        terminal.say(&format!("easm-export: {}", err.with("target", target)));
+    }
     match args.json {
-        true => print_json(&told(done, all)).and(Err(err)),
+        true => print_json(&told(done, chosen)).and(Err(err)),
         false => Err(err),
     }
 }
 
-/// What became of each target; those that were not begun were interrupted.
-fn told(done: Vec<Option<(Outcome, u8)>>, all: &[Books]) -> Vec<Outcome> {
-    let told = done.into_iter().zip(all).map(|(done, books)| match done {
-        Some((outcome, _)) => outcome,
-        None => Outcome::failed(books.target(), &one::not_begun()),
-    });
-    told.collect()
+/// What became of each target. Behind them, those that have no name.
+fn told(done: Vec<Option<(Outcome, u8)>>, chosen: &Chosen<'_>) -> Vec<Outcome> {
+    let told = done.into_iter().flatten().map(|(outcome, _)| outcome);
+    told.chain(chosen.nameless.iter().map(Outcome::nameless)).collect()
 }
 
 /// What became of a target, as `--json` prints it: one such document, or an array of them for several
@@ -159,7 +175,11 @@ enum Outcome {
         counts: CensusReport,
     },
     /// What ended it. Only beside others: alone it ends the command.
-    Failed { target: String, error: Failure },
+    Failed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        error: Failure,
+    },
 }
 
 /// A failure as `run.json` has it.
@@ -171,8 +191,17 @@ struct Failure {
 
 impl Outcome {
     fn failed(target: &str, err: &Error) -> Self {
-        let error = Failure { code: err.kind().facts().code, message: err.to_string() };
-        Self::Failed { target: target.to_owned(), error }
+        Self::Failed { target: Some(target.to_owned()), error: Failure::of(err) }
+    }
+
+    fn nameless(err: &Error) -> Self {
+        Self::Failed { target: None, error: Failure::of(err) }
+    }
+}
+
+impl Failure {
+    fn of(err: &Error) -> Self {
+        Self { code: err.kind().facts().code, message: err.to_string() }
     }
 }
 

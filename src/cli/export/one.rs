@@ -39,6 +39,13 @@ pub struct Begun {
     began_at: Instant,
 }
 
+impl Begun {
+    /// The failure of a run that waited when it was interrupted.
+    pub fn interrupted(&self, args: &Args) -> Error {
+        interrupted().with("run", &self.id).advise(go_on(args, &self.id))
+    }
+}
+
 /// How far a target has come.
 pub enum Export {
     /// To its end: what became of it, and the exit code.
@@ -151,7 +158,7 @@ impl One<'_> {
         };
         let carried = drive::to_end(world, job, id, stops).await;
         self.terminal.hide_bar();
-        let go_on = format!("go on with: {}", self.args.resume_command(id));
+        let go_on = go_on(self.args, id);
         match carried {
             Ok(manifest) => self.told(manifest, *began_at),
             Err(err) if err.kind() == Kind::Interrupted && !is_interrupted() => {
@@ -177,6 +184,10 @@ impl One<'_> {
         let code = exit_code(manifest.completeness);
         Ok(Export::Ended(Outcome::Complete(Box::new(manifest)), code))
     }
+}
+
+fn go_on(args: &Args, id: &RunId) -> String {
+    format!("go on with: {}", args.resume_command(id))
 }
 
 /// The failure of a target that an interruption kept from being begun.

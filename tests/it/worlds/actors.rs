@@ -172,6 +172,7 @@ impl Town {
                 workspace: TARGET.to_owned(),
                 region: String::new(),
             },
+            data_plane_url: None,
             api_version: String::new(),
             page_size: profile.page_size,
             shards: profile.shards,
