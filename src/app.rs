@@ -186,7 +186,7 @@ impl Target {
         let job = Job {
             target: target.name.clone(),
             workspace,
-            data_plane_url: target.data_plane_url.as_ref().map(Url::to_string),
+            inventory: target.inventory(),
             api_version: settings.data_plane_api_version.clone(),
             page_size: settings.page_size,
             shards: settings.shards,

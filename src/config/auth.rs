@@ -52,7 +52,10 @@ impl Auth {
 /// Refuses a list that is misspelt or blank: it would let in everybody whom the tenant knows.
 fn refuse_lost_list(env: &Env) -> Result<()> {
     let unknown = env.unknown();
-    let meant = unknown.into_iter().find(|name| names::closest(name) == Some(PRINCIPALS));
+    let is_meant = |name: &&str| {
+        names::closest(name) == Some(PRINCIPALS) || name.to_ascii_uppercase().contains("PRINCIPAL")
+    };
+    let meant = unknown.into_iter().find(is_meant);
     if let Some(name) = meant {
         return Err(Error::new(Kind::Config, format!("read {name}"))
             .because("there is no such setting")
@@ -103,7 +106,9 @@ mod tests {
 
     #[test]
     fn a_list_that_is_misspelt_or_blank_lets_nobody_in() {
-        for (name, value) in [(PRINCIPALS, ""), (PRINCIPALS, " "), ("EASM_PRINCIPAL", ONE)] {
+        let lost = ["EASM_PRINCIPAL", "EASM_Principals", "EASM_ALLOWED_PRINCIPALS"]
+            .map(|name| (name, ONE));
+        for (name, value) in [(PRINCIPALS, ""), (PRINCIPALS, " ")].into_iter().chain(lost) {
             let err = read_of(&[(AUTH, "entra"), (name, value)]).expect_err(name);
             assert!(err.to_string().contains(PRINCIPALS), "{err}");
         }

@@ -246,7 +246,7 @@ that meaning. A client secret never comes half from the target and half from the
 `columns`, `delta` and `schemaPolicy`; any other is refused. `easm-export schema settings` prints a JSON Schema
 for editors. At most 1,000 targets and 1 MiB.
 
-A target whose members are wrong is named with the member, in the log, by `GET /api/health` and by `doctor`; the
+A target whose members are wrong is named with the member, and those without a name of their own with their number, in the log, by `GET /api/health` and by `doctor`; the
 others are exported all the same, and so they are where a target cannot be signed in to. What all share is
 `EASM_CONCURRENCY`, and the room for pages in memory.";
 

@@ -9,7 +9,7 @@ use super::{names, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::asset::AssetKind;
 use crate::model::request::Request;
-use crate::model::target::is_target_name;
+use crate::model::target::{Inventory, is_target_name};
 
 /// One workspace to export, with the identity used for it and its options. Fields are named after the
 /// settings of the contract, section 2.
@@ -89,6 +89,16 @@ impl TargetSettings {
 }
 
 impl TargetSettings {
+    /// Whose assets its runs export.
+    pub fn inventory(&self) -> Inventory {
+        Inventory {
+            subscription_id: self.subscription_id.clone(),
+            resource_group: self.resource_group.clone(),
+            workspace: self.workspace.clone(),
+            data_plane_url: self.data_plane_url.as_ref().map(Url::to_string),
+        }
+    }
+
     /// `err` of this target: where there are several, it says of which, and names members and no settings.
     pub fn concern(&self, err: Error) -> Error {
         match (self.is_listed, err.context(TARGET)) {

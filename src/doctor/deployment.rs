@@ -70,7 +70,7 @@ pub fn schedule(env: &Env) -> Check {
 /// Whether whoever calls the functions in `root` is asked who they are.
 pub fn authorization(env: &Env, root: &Path) -> Check {
     let found = Auth::read(env).and_then(|auth| {
-        access::check(&auth, env, &access::open_functions(&auth, root))?;
+        access::check(&auth, env, &access::open_functions(&auth, root)?)?;
         Ok(match (auth, access::platform(env)) {
             (Auth::Key, _) if !app_root::has_functions(root) => {
                 "no function.json is here to look at; look where host.json is"

@@ -190,7 +190,7 @@ impl Books {
             progress: Progress::default(),
             manifest: None,
             error: None,
-            workspace: None,
+            workspace: active.workspace.clone(),
             publishes: active.publishes,
             not_before: None,
             waits_for: None,

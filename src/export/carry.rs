@@ -110,7 +110,12 @@ async fn ranges(
             }
             Ending::SliceOver => {
                 parts.save(&reading).await?;
-                if claim.got_further() || slice.is_stopped() {
+                if claim.got_further() {
+                    return Ok(CarryEnding::SliceOver);
+                }
+                if slice.is_stopped() {
+                    // It was not let work for long enough to count.
+                    claim.take_back(false).await?;
                     return Ok(CarryEnding::SliceOver);
                 }
                 // What is read again does not get further for some time, but it goes on. When nothing

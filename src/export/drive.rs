@@ -117,6 +117,7 @@ pub async fn resume(books: &Books, id: &RunId) -> Result<()> {
             started_at: run.started_at,
             request: run.request.clone(),
             publishes: run.publishes,
+            workspace: run.workspace.clone(),
             resumes: run.resumes + 1,
         };
         // Said here first: whoever still finishes its end cannot take `active` away any more, and
@@ -289,7 +290,7 @@ pub async fn to_end(
             Some(err) if err.kind().is_retryable() && !silence.is_over(job.idle_max) => {
                 // All steps meet the same outage: the first of them makes the pause.
                 if let Some(pause) = silence.pause() {
-                    world.observer.waits(books.now().plus(pause), &err);
+                    world.observer.store_is_silent(books.now().plus(pause), &err);
                     next_look = Some(Instant::now() + pause);
                 }
             }

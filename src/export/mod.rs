@@ -101,6 +101,11 @@ pub trait Observer: Send + Sync {
     /// Nothing goes on before `until`, because of `because`.
     fn waits(&self, until: Timestamp, because: &Error);
 
+    /// The store does not answer, so nothing goes on before `until`.
+    fn store_is_silent(&self, until: Timestamp, because: &Error) {
+        self.waits(until, because);
+    }
+
     /// Another process works on the run, so this one only follows it.
     fn follows(&self) {}
 }
@@ -124,8 +129,8 @@ pub struct Job {
     pub target: String,
     /// Where its assets are, for the manifest.
     pub workspace: Workspace,
-    /// `EASM_DATA_PLANE_URL`, if it is set.
-    pub data_plane_url: Option<String>,
+    /// The workspace that its runs are of.
+    pub inventory: Inventory,
     /// The data plane's api-version, for the manifest.
     pub api_version: String,
     /// Most assets of a page.
@@ -138,13 +143,4 @@ pub struct Job {
     pub part_bytes_max: u64,
     /// How long a run may wait without saving anything.
     pub idle_max: Duration,
-}
-
-impl Job {
-    /// Whose assets its runs export.
-    pub fn inventory(&self) -> Inventory {
-        let Workspace { subscription_id, resource_group, workspace, .. } = self.workspace.clone();
-        let data_plane_url = self.data_plane_url.clone();
-        Inventory { subscription_id, resource_group, workspace, data_plane_url }
-    }
 }

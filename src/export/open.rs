@@ -14,7 +14,8 @@ use std::time::Duration;
 use tracing::info;
 
 use super::books::Books;
-use super::end::{finish, note_if_new, settle};
+use super::end::{fail, finish, note_if_new, settle};
+use super::step::check_workspace;
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::model::SCHEMA_VERSION;
@@ -24,6 +25,7 @@ use crate::model::history::Entry;
 use crate::model::layout;
 use crate::model::request::Request;
 use crate::model::run::{RunDocument, RunError, RunId, Status, Trigger};
+use crate::model::target::Inventory;
 use crate::secret::Said;
 use crate::store;
 
@@ -48,13 +50,15 @@ pub struct Opening {
     pub started_at: Timestamp,
     /// Whether `latest.json` may name it.
     pub publishes: bool,
+    /// The workspace whose assets it exports. `None`: there is but one.
+    pub workspace: Option<Inventory>,
 }
 
 impl Opening {
     /// A run that starts `at`, which nobody else can open.
     pub fn now(request: Request, trigger: Trigger, at: Timestamp, publishes: bool) -> Self {
         let run_id = RunId::new(at, fastrand::u32(..));
-        Self { run_id, request, trigger, slot: None, started_at: at, publishes }
+        Self { run_id, request, trigger, slot: None, started_at: at, publishes, workspace: None }
     }
 
     /// The run of `target` for `slot`, which starts `at`: later than the slot if that was missed.
@@ -66,7 +70,14 @@ impl Opening {
         publishes: bool,
     ) -> Self {
         let (run_id, trigger) = (RunId::of_slot(target, slot), Trigger::Timer);
-        Self { run_id, request, trigger, slot: Some(slot), started_at: at, publishes }
+        let workspace = None;
+        Self { run_id, request, trigger, slot: Some(slot), started_at: at, publishes, workspace }
+    }
+
+    /// The same run, of the workspace `inventory`.
+    #[must_use]
+    pub fn of(self, inventory: Inventory) -> Self {
+        Self { workspace: Some(inventory), ..self }
     }
 
     fn active(&self) -> Active {
@@ -78,6 +89,7 @@ impl Opening {
             started_at: self.started_at,
             request: self.request.clone(),
             publishes: self.publishes,
+            workspace: self.workspace.clone(),
             resumes: 0,
         }
     }
@@ -117,7 +129,10 @@ pub async fn open(books: &Books, opening: &Opening) -> Result<Opened> {
             None => store::create(store, &path, &ours).await,
             Some((active, _)) if active.run_id == ours.run_id => return opened(books, &ours).await,
             Some((active, tag)) => {
-                books.open_run(&active).await?;
+                let run = books.open_run(&active).await?;
+                if let Some(ours) = &opening.workspace {
+                    end_if_of_other(books, &run, ours).await?;
+                }
                 match settle(books, &active.run_id).await? {
                     // It ended, so ours may take its place.
                     Some(_) => store::replace(store, &path, &ours, &tag).await,
@@ -142,6 +157,19 @@ pub(super) fn busy(operation: &'static str) -> Error {
     Error::new(Kind::Unavailable { retry_after: None }, operation)
         .because("others open and end runs of the same request all the time")
         .advise("try again later")
+}
+
+/// Ends `run` if it is of another workspace than `ours`: nobody carries it on under these settings.
+async fn end_if_of_other(books: &Books, run: &RunDocument, ours: &Inventory) -> Result<()> {
+    let Err(err) = check_workspace(run, ours) else { return Ok(()) };
+    if run.status.is_ended() {
+        return Ok(());
+    }
+    match fail(books, run, &err).await {
+        // It ended otherwise, or was resumed: that is seen next.
+        Err(err) if err.kind() == Kind::Conflict => Ok(()),
+        failed => failed.map(drop),
+    }
 }
 
 /// Creates the run.json of `active`, which is in its place.

@@ -2,6 +2,7 @@
 //! manifest says.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use futures::future::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -51,9 +52,24 @@ pub async fn list(all: &[Books], limit: usize) -> Result<Listed> {
         return Err(err.clone());
     }
     found.sort_by(|left, right| (right.0, &right.1).cmp(&(left.0, &left.1)));
-    let newest = found.into_iter();
-    let reads: Vec<_> = newest
-        .map(|(_, id, books)| async move { (books, find(books, &id).await) }.boxed())
+    // Whoever's run cannot be read is asked for no other: each would be waited for as long.
+    let failed = Mutex::new(BTreeSet::new());
+    let reads: Vec<_> = found
+        .into_iter()
+        .map(|(_, id, books)| {
+            let has_failed = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+            async move {
+                if has_failed().contains(books.target()) {
+                    return (books, Ok(None));
+                }
+                let run = find(books, &id).await;
+                if run.is_err() {
+                    has_failed().insert(books.target());
+                }
+                (books, run)
+            }
+            .boxed()
+        })
         .collect();
     let mut reads = stream::iter(reads).buffered(READS_AT_ONCE.min(limit.max(1)));
     let mut runs = Vec::new();
@@ -63,13 +79,15 @@ pub async fn list(all: &[Books], limit: usize) -> Result<Listed> {
         match run {
             // The history goes on naming what retention deleted.
             Ok(run) => runs.extend(run.filter(|run| run.deleted_at.is_none())),
-            Err(err) if all.len() == 1 => return Err(err),
             Err(err) => {
                 if unread.iter().all(|(name, _)| name != books.target()) {
                     unread.push((books.target().to_owned(), err));
                 }
             }
         }
+    }
+    if let Some((_, err)) = unread.first().filter(|_| unread.len() == all.len()) {
+        return Err(err.clone());
     }
     Ok(Listed { runs, unread })
 }

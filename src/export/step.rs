@@ -25,6 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::active::Cancel;
 use crate::model::plan::Plan;
 use crate::model::run::{Progress, RunDocument, RunError, RunId, Status};
+use crate::model::target::Inventory;
 use crate::secret::Said;
 
 /// Version of the messages this program writes, and the newest it reads.
@@ -128,7 +129,7 @@ pub(super) async fn standing(books: &Books, id: &RunId) -> Result<Standing> {
 impl RunDocument {
     /// Until when it is put off, if it is. A time that no pause can give was written by a clock that
     /// was wrong.
-    pub(super) fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.not_before.filter(|until| *until > now && until.since(now) <= PAUSE_MAX)
     }
 }
@@ -151,10 +152,10 @@ pub async fn step(world: &World, job: &Job, message: &Message, slice: &Slice) ->
     if let Some(until) = run.waits_until(books.now()) {
         return Ok(After::PutOff { until, because: None });
     }
-    let run = match of_workspace(job, &books, run).await {
-        Ok(run) => run,
-        Err((run, err)) => return stopped(&books, job.idle_max, &run, err, false).await,
-    };
+    if let Err(err) = check_workspace(&run, &job.inventory) {
+        // This process may be the one whose settings are of yesterday, so the run goes on elsewhere.
+        return put_off(&books, job.idle_max, &run, err, false).await;
+    }
     let mut got_further = false;
     let done = match message.r#do {
         Do::Plan => make_plan(world, job, &books, &run, message, slice).await,
@@ -168,41 +169,20 @@ pub async fn step(world: &World, job: &Job, message: &Message, slice: &Slice) ->
     }
 }
 
-/// `run`, once it is noted which workspace it is of. Nothing is read for it before.
+/// Refuses `run` if it is of another workspace than `ours`: two inventories in one export would look like one.
 ///
 /// # Errors
-/// [`Kind::Config`] if it is of another workspace than `job`: two inventories in one export would look like
-/// one.
-async fn of_workspace(
-    job: &Job,
-    books: &Books,
-    run: Box<RunDocument>,
-) -> std::result::Result<Box<RunDocument>, (Box<RunDocument>, Error)> {
-    let run = match run.workspace {
-        Some(_) => run,
-        None => {
-            let noted = books.note(&run.run_id, |run| {
-                let is_new = run.workspace.is_none() && !run.status.is_ended();
-                if is_new {
-                    run.workspace = Some(job.inventory());
-                }
-                is_new
-            });
-            match noted.await {
-                Ok(run) => Box::new(run),
-                Err(err) => return Err((run, err)),
-            }
-        }
-    };
-    let other = run.workspace.as_ref().filter(|inventory| !inventory.is(&job.inventory()));
-    let Some(other) = other else { return Ok(run) };
-    let err = Error::new(Kind::Config, "carry a run")
-        .because(format!(
-            "it was begun for the workspace {other}, and the target {} names another now",
-            job.target
-        ))
-        .advise("export again; each workspace should have a target name of its own");
-    Err((run, err))
+/// [`Kind::Config`].
+pub fn check_workspace(run: &RunDocument, ours: &Inventory) -> Result<()> {
+    match run.workspace.as_ref().filter(|inventory| !inventory.is(ours)) {
+        None => Ok(()),
+        Some(other) => Err(Error::new(Kind::Config, "carry a run")
+            .because(format!(
+                "it was begun for the workspace {other}, and the target {} names another now",
+                run.target
+            ))
+            .advise("export again; each workspace should have a target name of its own")),
+    }
 }
 
 /// What follows for the run of `message` from `err`, which kept its [`World`] from being made: the

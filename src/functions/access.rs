@@ -47,13 +47,12 @@ pub fn admit(app: &App, request: &HttpRequest) -> Result<Auth, Refusal> {
         warn!("{err}");
         // Nobody knows who asks.
         Refusal::of(
-            &Error::new(Kind::Config, "read the settings of sign-in")
-                .because("they are wrong")
-                .advise("look into the log of the app"),
+            &Error::new(Kind::Config, "find out who may call")
+                .because("EASM_AUTH or EASM_PRINCIPALS is wrong")
+                .advise("the log of the app says what is"),
         )
     })?;
-    let open = app.open.get_or_init(|| open_functions(&auth, &app.root));
-    check(&auth, &app.env, open).map_err(|err| Refusal::of(&err))?;
+    app.check_access(&auth).map_err(|err| Refusal::of(&err))?;
     let Auth::Entra { principals } = &auth else { return Ok(auth) };
     if platform(&app.env) == Platform::Unsaid {
         // Once a process: it would be every request.
@@ -73,10 +72,17 @@ pub fn admit(app: &App, request: &HttpRequest) -> Result<Auth, Refusal> {
 
 /// Functions other than `Health` that anybody may call though they should not, by their `function.json` in
 /// `root`, the folder that the host serves.
-pub fn open_functions(auth: &Auth, root: &Path) -> Vec<String> {
+///
+/// # Errors
+/// [`Kind::Config`] if they cannot be looked at: one may be open.
+pub fn open_functions(auth: &Auth, root: &Path) -> Result<Vec<String>> {
     match auth {
-        Auth::Key => app_root::anonymous(root),
-        Auth::Entra { .. } => Vec::new(),
+        Auth::Key => app_root::anonymous(root).map_err(|err| {
+            Error::new(Kind::Config, "look for open functions")
+                .because(format!("the folder of the app cannot be read: {}", err.kind()))
+                .advise("check FUNCTIONS_APP_ROOT_PATH, and start it in the folder with host.json")
+        }),
+        Auth::Entra { .. } => Ok(Vec::new()),
     }
 }
 

@@ -8,12 +8,12 @@ use tracing::error;
 
 use super::{App, opened, out_of_time};
 use crate::clock::Timestamp;
+use crate::config::TargetSettings;
 use crate::error::Result;
 use crate::export::books::Books;
 use crate::export::open::Opening;
 use crate::export::step::Message;
 use crate::host::payload::Timer;
-use crate::model::request::Request;
 use crate::model::run::Trigger;
 use crate::schedule::Schedule;
 
@@ -47,8 +47,8 @@ pub async fn run(app: &App, timer: Timer) -> Result<Vec<Message>> {
         let slice = slice.clone();
         async move {
             let opened = async {
-                let request = &settings.target(books.target())?.request;
-                let opened = slice.bound(one(books, request, slot, now)).await;
+                let target = settings.target(books.target())?;
+                let opened = slice.bound(one(books, target, slot, now)).await;
                 opened.unwrap_or_else(|| Err(out_of_time("open a run")))
             };
             (books, opened.await)
@@ -90,15 +90,16 @@ fn slot(timer: Timer, schedule: Option<&Schedule>, now: Timestamp) -> Option<Tim
 /// Opens a run of the target. Gives the message that has it planned, unless nothing is to be done.
 async fn one(
     books: &Books,
-    request: &Request,
+    target: &TargetSettings,
     slot: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Option<Message>> {
+    let request = target.request.clone();
     let opening = match slot {
-        Some(slot) => Opening::for_slot(books.target(), request.clone(), slot, now, true),
-        None => Opening::now(request.clone(), Trigger::Timer, now, true),
+        Some(slot) => Opening::for_slot(books.target(), request, slot, now, true),
+        None => Opening::now(request, Trigger::Timer, now, true),
     };
-    opened(books, &opening).await
+    opened(books, &opening.of(target.inventory())).await
 }
 
 #[cfg(test)]

@@ -221,14 +221,15 @@ async fn post(app: &App, request: &HttpRequest) -> Answered {
     Fields::of_query(request, &[])?;
     let fields = Fields::of_body(request, MEMBERS)?;
     let name = app.target_named(fields.text("target")?)?;
-    let own = &app.settings()?.target(name)?.request;
+    let target = app.settings()?.target(name)?;
+    let own = &target.request;
     let asked = asked(&fields, own)?;
     if fields.switch("dryRun")? {
         return dry_run(app, name, &asked).await;
     }
     let books = books_of(app, name).await?;
     let (publishes, now) = (asked == *own, app.clock().now());
-    let opening = Opening::now(asked, Trigger::Http, now, publishes);
+    let opening = Opening::now(asked, Trigger::Http, now, publishes).of(target.inventory());
     let (books, id) = match key(request)? {
         None => match open(&books, &opening).await? {
             Opened::Ours(id) | Opened::Joined(id) | Opened::Skipped { by: id } => (books, id),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::openapi::{Answer, Operation, schema};
-use super::{App, GET, access};
+use super::{App, GET};
 use crate::config::Auth;
 use crate::host::http::{HttpReply, JSON};
 
@@ -108,8 +108,7 @@ async fn problems(app: &App) -> Vec<&'static str> {
     }
     match Auth::read(&app.env) {
         Ok(auth) => {
-            let open = app.open.get_or_init(|| access::open_functions(&auth, &app.root));
-            if let Err(err) = access::check(&auth, &app.env, open) {
+            if let Err(err) = app.check_access(&auth) {
                 found("authorization", &err);
             }
         }

@@ -89,10 +89,11 @@ async fn look(
     }
     let Some(schedule) = schedule else { return Ok(()) };
     if let Some(slot) = missed(books, schedule, app.is_timer_disabled()).await? {
-        let request = settings.target(books.target())?.request.clone();
+        let target = settings.target(books.target())?;
+        let request = target.request.clone();
         let now = app.clock().now();
         let opening = Opening::for_slot(books.target(), request, slot, now, true);
-        messages.extend(opened(books, &opening).await?);
+        messages.extend(opened(books, &opening.of(target.inventory())).await?);
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use tracing::{Instrument, Span, info, warn};
 
 use crate::app::{self, Shared, Target};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Env, STORE_URL, Settings, check_store};
+use crate::config::{Auth, Env, STORE_URL, Settings, check_store};
 use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::export::care;
@@ -220,6 +220,18 @@ impl App {
             Ok(Arc::new(Connected { world, job }))
         };
         cell.get_or_try_init(connect).await.cloned()
+    }
+
+    /// Refuses what would let in whoever calls. The folders are looked at until that works once.
+    fn check_access(&self, auth: &Auth) -> Result<()> {
+        let open = match self.open.get() {
+            Some(open) => open,
+            None => {
+                let open = access::open_functions(auth, &self.root)?;
+                self.open.get_or_init(|| open)
+            }
+        };
+        access::check(auth, &self.env, open)
     }
 
     /// The time that one invocation may work.

@@ -1,6 +1,7 @@
 //! The folder that the host serves: what its `host.json` and the functions' `function.json` say that
 //! this program must know.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,13 +38,17 @@ pub fn has_functions(root: &Path) -> bool {
 /// takes every folder with a `function.json` for a function, whether this program knows it or not, and
 /// requests are told apart by their path: so any of them may lead to any function here. One that cannot be
 /// read here may be one that the host can read, so it counts as open.
-pub fn anonymous(root: &Path) -> Vec<String> {
-    let folders = std::fs::read_dir(root).into_iter().flatten().flatten();
+///
+/// # Errors
+/// That it cannot be told what there is in `root`.
+pub fn anonymous(root: &Path) -> io::Result<Vec<String>> {
+    let folders = std::fs::read_dir(root)?.collect::<io::Result<Vec<_>>>()?;
     let mut open: Vec<String> = folders
+        .into_iter()
         .filter_map(|folder| {
             let path = folder.path().join("function.json");
             let name = folder.file_name().to_string_lossy().into_owned();
-            let is_open = path.exists()
+            let is_open = is_there(&path)
                 && read(&path).is_none_or(|document| {
                     let may_be_open = name.eq_ignore_ascii_case(HEALTH.0) && is_health(&document);
                     is_open(&document) && !may_be_open
@@ -52,7 +57,16 @@ pub fn anonymous(root: &Path) -> Vec<String> {
         })
         .collect();
     open.sort();
-    open
+    Ok(open)
+}
+
+/// Whether there is a file, or it cannot be told.
+fn is_there(path: &Path) -> bool {
+    match path.try_exists() {
+        Ok(is_there) => is_there,
+        // A file beside the folders has nothing in it.
+        Err(err) => err.kind() != io::ErrorKind::NotADirectory,
+    }
 }
 
 /// Whether a binding of `document` does not demand a key: its level is something else than `function` or
@@ -161,10 +175,11 @@ mod tests {
         }
         std::fs::create_dir(root.path().join("Missing")).expect("a folder");
         let open = ["Digit", "Number", "Open", "Otherwise", "Remarked", "Twice"];
-        assert_eq!(anonymous(root.path()), open);
+        assert_eq!(anonymous(root.path()).expect("a folder"), open);
         // At another route it lets everybody through to everything.
         let health = r#"{"bindings": [{"authLevel": "anonymous", "route": "{*any}"}]}"#;
         std::fs::write(root.path().join("Health/function.json"), health).expect("written");
-        assert!(anonymous(root.path()).contains(&"Health".to_owned()));
+        assert!(anonymous(root.path()).expect("a folder").contains(&"Health".to_owned()));
+        assert!(anonymous(&root.path().join("nowhere")).is_err());
     }
 }

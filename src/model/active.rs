@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::request::Request;
 use super::run::{RunId, Trigger};
+use super::target::Inventory;
 use crate::clock::Timestamp;
 
 /// `active/{requestHash}.json`: the run in work for a request. It says enough to make the run's
@@ -25,6 +26,9 @@ pub struct Active {
     pub request: Request,
     /// Whether `latest.json` may name it.
     pub publishes: bool,
+    /// The workspace whose assets it exports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Inventory>,
     /// How often it was resumed. More than its `run.json` says: whoever resumes it is about to say so
     /// there, or died before that.
     #[serde(default)]

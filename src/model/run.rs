@@ -179,8 +179,8 @@ pub struct RunDocument {
     pub manifest: Option<String>,
     /// Why it failed, was cancelled or skipped.
     pub error: Option<RunError>,
-    /// The workspace whose assets it exports: that of the first work done for it. A target whose name is
-    /// given to another workspace meanwhile does not go on with it.
+    /// The workspace whose assets it exports. A target whose name is given to another one meanwhile does not
+    /// go on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Inventory>,
     /// Whether `latest.json` may name it: it is of the target's own request, or was asked to be

@@ -34,7 +34,7 @@ pub struct Workspace {
 }
 
 /// Which workspace a run is of, wherever its name is written: the rest of [`Workspace`] may be spelt anew.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Inventory {
     /// Azure subscription, a GUID.

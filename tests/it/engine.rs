@@ -16,7 +16,7 @@ use easm_export::model::asset::{AssetKind, KindCut};
 use easm_export::model::manifest::{Completeness, Manifest};
 use easm_export::model::request::{Compression, Dataset, Format, Request};
 use easm_export::model::run::{Status, Trigger};
-use easm_export::model::target::Workspace;
+use easm_export::model::target::{Inventory, Workspace};
 use easm_export::net::retry::RetryPolicy;
 use easm_export::store::folder::FolderStore;
 use easm_export::store::memory::Memory;
@@ -82,7 +82,7 @@ fn job() -> Job {
             workspace: "contoso".to_owned(),
             region: String::new(),
         },
-        data_plane_url: None,
+        inventory: Inventory::default(),
         api_version: String::new(),
         page_size: 100,
         shards: 8,

@@ -27,7 +27,7 @@ use easm_export::model::asset::{AssetKind, KindCut};
 use easm_export::model::manifest::Manifest;
 use easm_export::model::request::{Compression, Dataset, Format, Request};
 use easm_export::model::run::{RunDocument, RunId, Trigger};
-use easm_export::model::target::Workspace;
+use easm_export::model::target::{Inventory, Workspace};
 use easm_export::net::retry::RetryPolicy;
 use easm_export::store::memory::Memory;
 use easm_export::store::remote::Remote;
@@ -139,7 +139,7 @@ impl Place {
                 workspace: "contoso".to_owned(),
                 region: String::new(),
             },
-            data_plane_url: None,
+            inventory: Inventory::default(),
             api_version: String::new(),
             page_size: 10,
             shards: 2,

@@ -203,6 +203,62 @@ async fn a_target_that_waits_keeps_no_other_waiting() {
     assert_eq!(codes, [Some("interrupted"), None, None], "{found:?}");
 }
 
+/// Targets whose cursors were refused twice each: both wait for a minute, and go on.
+#[tokio::test]
+async fn targets_that_waited_go_on_and_an_interruption_says_how() {
+    let refused = |times| Scripted {
+        path_contains: "/assets".to_owned(),
+        // The beginning of every mark but the first.
+        query_contains: "AoE".to_owned(),
+        from: 0,
+        times,
+        fault: Fault::Status { status: 400, retry_after: None },
+    };
+    for (times, code) in [(4, 0), (u64::MAX, 130)] {
+        let script = vec![refused(times)];
+        let world =
+            World::new(Options { assets: 400, asset_bytes: 900, script, ..Options::default() });
+        let world = world.await;
+        let targets = json!([
+            target(&world, "one", &json!({ "kinds": ["host"] })),
+            target(&world, "two", &json!({ "kinds": ["host"] })),
+            target(&world, "small", &json!({ "kinds": ["as"] })),
+        ]);
+        let mut command = world.command(&["export", "--json"]);
+        command.env("EASM_TARGETS", targets.to_string()).env("EASM_PAGE_SIZE", "30");
+        command.env("EASM_LOG", "info");
+        let mut child = command.spawn().expect("started");
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut said = String::new();
+        while let Some(line) = stderr.next_line().await.expect("text") {
+            said += &format!("{line}\n");
+            if code == 130 && line.contains("Every target that is left waits") {
+                signal(&child, "INT");
+            }
+        }
+        let done = Done::from(child.wait_with_output().await.expect("it ends"));
+        assert_eq!(done.code, code, "{said}");
+        let found = documents(&done);
+        let end = |at: usize| found[at]["finishedAt"].as_str();
+        assert_eq!(found[2]["completeness"], "exact", "{said}");
+        assert_eq!(said.matches("Waiting until").count(), 2, "{said}");
+        for at in [0, 1] {
+            if code == 0 {
+                assert_eq!(found[at]["completeness"], "exact", "{said}");
+                assert!(end(2) < end(at), "{found:?}");
+                continue;
+            }
+            let message = found[at]["error"]["message"].as_str().expect("text");
+            let (_, resume) = message.split_once("go on with: ").expect("how to go on");
+            assert!(said.lines().any(|line| line.ends_with(resume)), "{resume}: {said}");
+            let name = ["one", "two"][at];
+            let runs = world.exports().join(name).join("runs");
+            let id = std::fs::read_dir(runs).expect("runs").next().expect("one").expect("a run");
+            assert!(resume.ends_with(id.file_name().to_str().expect("text")), "{resume}");
+        }
+    }
+}
+
 /// A name that is given to another workspace while a run is open: two inventories in one export would look
 /// like one.
 #[tokio::test]
@@ -231,11 +287,9 @@ async fn a_run_goes_on_in_no_other_workspace_than_it_was_begun_in() {
     let resume = done.expect_code(130);
     let id = resume.stderr.split("--resume ").nth(1).expect("an id").split_whitespace().next();
     let id = id.expect("an id");
-    for args in [&["export"][..], &["export", "--resume", id]] {
-        let done = run(&world, &named("fabrikam"), args).await.expect_code(2);
-        let line = done.stderr.lines().last().expect("a line");
-        assert!(line.contains("contoso") && line.contains("names another now"), "{line}");
-    }
+    let done = run(&world, &named("fabrikam"), &["export", "--resume", id]).await.expect_code(2);
+    let line = done.stderr.lines().last().expect("a line");
+    assert!(line.contains("contoso") && line.contains("names another now"), "{line}");
     // Nor of another data plane, which holds other assets under the same names.
     let mut moved = named("contoso");
     moved[0]["dataPlaneUrl"] = format!("{}/other", world.sim.url()).into();
@@ -245,6 +299,9 @@ async fn a_run_goes_on_in_no_other_workspace_than_it_was_begun_in() {
     let done = run(&world, &named("fabrikam"), &["export", "--json"]).await.expect_code(0);
     let manifest: Value = serde_json::from_slice(&done.stdout).expect("a manifest");
     assert_eq!(manifest["workspace"]["workspace"], "fabrikam");
+    let done = run(&world, &named("fabrikam"), &["runs", "show", id, "--json"]).await;
+    let ended: Value = serde_json::from_slice(&done.expect_code(0).stdout).expect("a run");
+    assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!("settings")));
     assert!(manifest["runId"] != id && manifest["completeness"] == "exact", "{manifest}");
     // The one that was begun before goes on where it was.
     let done = run(&world, &named("CONTOSO"), &["export", "--resume", id, "--json"]).await;

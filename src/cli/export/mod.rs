@@ -1,15 +1,13 @@
 //! `easm-export export`: a run in this process, to its end; of several targets one after the other.
 //!
-//! `flags read once -> each target: begun, carried | waits: the next one first -> told`
+//! `flags read once -> each target: begun, carried | waits: the others first -> those that wait -> told`
 
 mod args;
 mod one;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::Instant;
 use tracing::info;
 
 use super::chosen::Chosen;
@@ -23,16 +21,15 @@ use crate::telemetry::Terminal;
 pub use args::Args;
 use one::{Begun, Export, One};
 
-/// Longest pause while every run that is left waits, before it is looked whether one goes on: the longest that
-/// a run is put off for.
-const PAUSE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Between two looks at runs that all wait: one may be cancelled meanwhile.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
 
 /// A target that is not done.
-struct Left {
-    /// Its place among all.
-    at: usize,
-    /// Its run and until when that waits, once it is begun.
-    run: Option<(Box<Begun>, Timestamp)>,
+enum Left {
+    /// Not begun.
+    Fresh { at: usize },
+    /// Its run waits until then.
+    Waiting { at: usize, run: Box<Begun>, until: Timestamp },
 }
 
 /// Runs the command: for one target after the other. A run that waits lets the others go first.
@@ -59,28 +56,31 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
     }
     let of_several = chosen.is_several() && args.resume.is_none();
     let mut done: Vec<Option<(Outcome, u8)>> = all.iter().map(|_| None).collect();
-    let mut left: VecDeque<Left> = (0..all.len()).map(|at| Left { at, run: None }).collect();
-    // By then every run that waits has given up, or does so when it is carried to its end.
-    let patient_until = Instant::now() + chosen.settings.run_idle_max;
-    while let Some(Left { at, run }) = left.pop_front() {
-        let books = &all[at];
-        let may_leave = !left.is_empty() && Instant::now() < patient_until;
-        let exported = match (chosen.settings.target(books.target()), run) {
-            (Ok(target), run) => {
+    let mut left: Vec<Left> = (0..all.len()).rev().map(|at| Left::Fresh { at }).collect();
+    loop {
+        let next = match unless_interrupted(next(&mut left)).await {
+            Ok(Some(next)) => next,
+            Ok(None) => break,
+            Err(err) => return stopped(&args, done, left, &all, chosen, terminal, err),
+        };
+        let (Left::Fresh { at } | Left::Waiting { at, .. }) = next;
+        let (books, may_leave) = (&all[at], !left.is_empty());
+        let exported = match chosen.settings.target(books.target()) {
+            Ok(target) => {
                 let (args, asked, store) = (&args, &asked, &store);
                 let one = One { args, asked, chosen, target, books, store, terminal };
-                let exported = match run {
-                    None => one.export(may_leave).await,
-                    Some((run, _)) => one.carry(run, may_leave).await,
+                let exported = match next {
+                    Left::Fresh { .. } => one.export(may_leave).await,
+                    Left::Waiting { run, .. } => one.go_on(run, may_leave).await,
                 };
                 exported.map_err(|err| target.concern(err))
             }
             // It says itself whose they are.
-            (Err(err), _) => Err(err),
+            Err(err) => Err(err),
         };
         match exported {
             Ok(Export::Ended(outcome, code)) => done[at] = Some((outcome, code)),
-            Ok(Export::Waits(run, until)) => left.push_back(Left { at, run: Some((run, until)) }),
+            Ok(Export::Waits(run, until)) => left.insert(0, Left::Waiting { at, run, until }),
             Err(err) if !of_several => return Err(err),
             Err(err) if err.kind() == Kind::Interrupted => {
                 done[at] = Some((Outcome::failed(books.target(), &err), 0));
@@ -90,15 +90,6 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
                 terminal.say(&format!("easm-export: {err}"));
                 let outcome = Outcome::failed(books.target(), &err);
                 done[at] = Some((outcome, err.kind().facts().exit_code));
-            }
-        }
-        if let Some(pause) = pause(&left) {
-            let paused = async {
-                tokio::time::sleep(pause).await;
-                Ok(())
-            };
-            if let Err(err) = unless_interrupted(paused).await {
-                return stopped(&args, done, left, &all, chosen, terminal, err);
             }
         }
     }
@@ -115,17 +106,36 @@ pub async fn run(args: Args, chosen: &Chosen<'_>, terminal: &Terminal) -> Result
     Ok(worst)
 }
 
-/// How long nothing can be done, since every run that is left waits and is not alone.
-fn pause(left: &VecDeque<Left>) -> Option<Duration> {
-    let all: Option<Vec<Timestamp>> =
-        left.iter().map(|left| left.run.as_ref().map(|(_, until)| *until)).collect();
+/// Takes the next of what is `left`: what is not begun comes first, and then the run that goes on first, once it
+/// does.
+async fn next(left: &mut Vec<Left>) -> Result<Option<Left>> {
+    if let Some(Left::Fresh { .. }) | None = left.last() {
+        return Ok(left.pop());
+    }
+    let mut is_said = false;
     // Alone it waits by itself, which says more of it.
-    let first = all.filter(|all| all.len() > 1)?.into_iter().min()?;
-    let pause = first.since(SystemClock.now()).min(PAUSE_MAX);
-    (!pause.is_zero()).then(|| {
-        info!("Every target that is left waits; the first goes on at {first}");
-        pause
-    })
+    while left.len() > 1 {
+        let mut first: Option<(usize, Timestamp)> = None;
+        for (at, one) in left.iter().enumerate() {
+            let Left::Waiting { run, until, .. } = one else { continue };
+            if run.is_ended().await {
+                return Ok(Some(left.remove(at)));
+            }
+            if first.is_none_or(|(_, earliest)| *until < earliest) {
+                first = Some((at, *until));
+            }
+        }
+        let Some((at, until)) = first else { break };
+        let pause = until.since(SystemClock.now());
+        if pause.is_zero() {
+            return Ok(Some(left.remove(at)));
+        }
+        if !std::mem::replace(&mut is_said, true) {
+            info!("Every target that is left waits; the first goes on at {until}");
+        }
+        tokio::time::sleep(pause.min(LOOK_PAUSE)).await;
+    }
+    Ok(left.pop())
 }
 
 /// Ends the command with `err`, which interrupted it. What was done before is told all the same, and how each
@@ -133,18 +143,18 @@ fn pause(left: &VecDeque<Left>) -> Option<Duration> {
 fn stopped(
     args: &Args,
     mut done: Vec<Option<(Outcome, u8)>>,
-    left: VecDeque<Left>,
+    left: Vec<Left>,
     all: &[Books],
     chosen: &Chosen<'_>,
     terminal: &Terminal,
     err: Error,
 ) -> Result<u8> {
-    for Left { at, run } in left {
-        let target = all[at].target();
-        let err = match run {
-            Some((run, _)) => run.interrupted(args),
-            None => one::not_begun(),
+    for one in left.into_iter().rev() {
+        let (at, err) = match one {
+            Left::Fresh { at } => (at, one::not_begun()),
+            Left::Waiting { at, run, .. } => (at, run.interrupted(args)),
         };
+        let target = all[at].target();
         done[at] = Some((Outcome::failed(target, &err), 0));
         terminal.say(&format!("easm-export: {}", err.with("target", target)));
     }

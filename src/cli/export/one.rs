@@ -21,12 +21,13 @@ use crate::error::{Error, Kind, Result};
 use crate::export::books::Books;
 use crate::export::open::Opening;
 use crate::export::plan::{self, Census};
+use crate::export::step::check_workspace;
 use crate::export::stream::{Streamed, stream};
 use crate::export::{Job, Observer, World, care, drive, end};
 use crate::model::layout::Layout;
 use crate::model::manifest::{Completeness, Manifest};
 use crate::model::request::{Dataset, Request};
-use crate::model::run::{RunId, Trigger};
+use crate::model::run::{RunId, Status, Trigger};
 use crate::store::Store;
 use crate::telemetry::Terminal;
 
@@ -37,9 +38,18 @@ pub struct Begun {
     id: RunId,
     waits: Arc<Waits>,
     began_at: Instant,
+    /// When it first waited so that others went first.
+    left_at: Option<Instant>,
 }
 
 impl Begun {
+    /// Whether it ended meanwhile: cancelled, or by another process.
+    pub async fn is_ended(&self) -> bool {
+        let run = self.world.books(&self.job).run(&self.id).await;
+        // What cannot be read is found out by whoever goes on with it.
+        !matches!(run, Ok(Some(run)) if !run.status.is_ended())
+    }
+
     /// The failure of a run that waited when it was interrupted.
     pub fn interrupted(&self, args: &Args) -> Error {
         interrupted().with("run", &self.id).advise(go_on(args, &self.id))
@@ -72,6 +82,11 @@ impl Observer for Waits {
     fn waits(&self, until: Timestamp, because: &Error) {
         self.inner.waits(until, because);
         self.until.send_replace(Some(until));
+    }
+
+    /// No run goes on without the store, so nobody goes first.
+    fn store_is_silent(&self, until: Timestamp, because: &Error) {
+        self.inner.waits(until, because);
     }
 
     fn follows(&self) {
@@ -118,7 +133,7 @@ impl One<'_> {
         let resumed_id = args.resume.as_deref().and_then(RunId::parse);
         if let Some(id) = &resumed_id
             && let Some(manifest) =
-                unless_interrupted(resumed(self.books, id, args.publish)).await?
+                unless_interrupted(resumed(self.books, id, target, args.publish)).await?
         {
             return self.told(manifest, began_at);
         }
@@ -134,19 +149,36 @@ impl One<'_> {
             Some(id) => id,
             None => {
                 let now = world.clock.now();
-                let opening = Opening::now(request, Trigger::Cli, now, publishes);
+                let opening =
+                    Opening::now(request, Trigger::Cli, now, publishes).of(target.inventory());
                 begun(&world, &job, &opening, args.publish).await?
             }
         };
-        self.carry(Box::new(Begun { world, job, id, waits, began_at }), may_leave).await
+        let run = Begun { world, job, id, waits, began_at, left_at: None };
+        self.carry(Box::new(run), may_leave).await
     }
 
-    /// Carries the run on to its end; if it `may_leave`, only until it waits again.
+    /// Goes on with a run that waited, for as long as a run may wait: how long it was left alone does not
+    /// count, since nobody tried it.
     ///
     /// # Errors
     /// What ended the run.
-    pub async fn carry(self, run: Box<Begun>, may_leave: bool) -> Result<Export> {
-        let Begun { world, job, id, waits, began_at } = run.as_ref();
+    pub async fn go_on(self, run: Box<Begun>, may_leave: bool) -> Result<Export> {
+        let is_patient = run.left_at.is_some_and(|at| at.elapsed() < run.job.idle_max);
+        let now = run.world.clock.now();
+        let found = unless_interrupted(self.books.run(&run.id)).await.unwrap_or(None);
+        let is_due =
+            found.is_some_and(|found| !found.status.is_ended() && found.waits_until(now).is_none());
+        if is_patient && is_due {
+            let taken_up = unless_interrupted(drive::resume(self.books, &run.id)).await;
+            taken_up.or_else(|err| if err.kind().is_retryable() { Ok(()) } else { Err(err) })?;
+        }
+        self.carry(run, may_leave).await
+    }
+
+    /// Carries the run on to its end; if it `may_leave`, only until it waits again.
+    async fn carry(self, mut run: Box<Begun>, may_leave: bool) -> Result<Export> {
+        let Begun { world, job, id, waits, began_at, .. } = run.as_ref();
         waits.until.send_replace(None);
         let mut until = waits.until.subscribe();
         let stops = async {
@@ -163,6 +195,7 @@ impl One<'_> {
             Ok(manifest) => self.told(manifest, *began_at),
             Err(err) if err.kind() == Kind::Interrupted && !is_interrupted() => {
                 let until = waits.until.borrow().unwrap_or_else(|| world.clock.now());
+                run.left_at.get_or_insert_with(Instant::now);
                 Ok(Export::Waits(run, until))
             }
             Err(err) => Err(match err.kind() {
@@ -196,7 +229,17 @@ pub fn not_begun() -> Error {
 }
 
 /// Takes up the run `id`. Gives its manifest if it is complete.
-async fn resumed(books: &Books, id: &RunId, publish: bool) -> Result<Option<Manifest>> {
+async fn resumed(
+    books: &Books,
+    id: &RunId,
+    target: &TargetSettings,
+    publish: bool,
+) -> Result<Option<Manifest>> {
+    if let Some(run) = books.run(id).await?
+        && run.status != Status::Complete
+    {
+        check_workspace(&run, &target.inventory())?;
+    }
     drive::resume(books, id).await?;
     if publish {
         drive::have_published(books, id).await?;

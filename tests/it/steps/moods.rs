@@ -164,6 +164,38 @@ async fn an_outage_that_all_shards_meet_is_waited_out_and_said_once_a_pause() {
     }
 }
 
+/// Whoever interrupts a run to do something else meanwhile, again and again, uses up none of its patience: a
+/// shard that was not let work for long is not stuck.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_interrupted_at_each_pause_of_an_outage_is_not_given_up_for_it() {
+    let mut place = Place::new(0);
+    let begun = Instant::now();
+    let waits = Arc::new(Waits(begun, Mutex::default()));
+    let is_out = move || (3..7200).contains(&begun.elapsed().as_secs());
+    let source = Arc::new(Kinds(300, Box::new(is_out)));
+    let store = Arc::clone(&place.world.store);
+    place.world = World::new(source, store, Arc::new(Virtual(begun)), Arc::clone(&waits) as _);
+    place.job.shards = 8;
+    place.books = place.world.books(&place.job);
+    let id = place.open().await;
+    let manifest = loop {
+        let n_told = waits.1.lock().unwrap().len();
+        let is_told = async {
+            while waits.1.lock().unwrap().len() == n_told {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match drive::to_end(&place.world, &place.job, &id, is_told).await {
+            Err(err) if err.kind() == Kind::Interrupted => {
+                let pause_s = waits.1.lock().unwrap().last().unwrap().1;
+                tokio::time::sleep(Duration::from_secs(pause_s + 1)).await;
+            }
+            ended => break ended.unwrap(),
+        }
+    };
+    assert_eq!(manifest.completeness, Completeness::Exact);
+}
+
 /// Otherwise all shards of a service that hangs would hold all that a host works on at once, again and again.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_was_put_off_is_tried_with_one_shard_and_the_others_follow() {
@@ -199,6 +231,34 @@ async fn a_run_that_was_put_off_is_tried_with_one_shard_and_the_others_follow() 
     assert_eq!(BTreeSet::from_iter(others), BTreeSet::from_iter(want));
     assert_eq!(place.run(&id).await.pauses, 0);
     assert_eq!(place.to_end(&id).await.unwrap().completeness, Completeness::Exact);
+}
+
+/// Each request to such a store can take minutes.
+#[tokio::test(start_paused = true)]
+async fn of_a_target_whose_runs_cannot_be_read_no_more_than_a_few_are_asked_for() {
+    let mut place = Place::new(5);
+    let moody = moody(&mut place);
+    for _ in 0..40 {
+        let id = place.open().await;
+        place.to_end(&id).await.unwrap();
+        tokio::time::sleep(MINUTE).await;
+    }
+    let other = Books::new(Arc::clone(&place.world.store), Arc::clone(&place.world.clock), "other");
+    let all = [place.books.clone(), other];
+    let n_asked = Arc::new(AtomicU64::new(0));
+    let asked = Arc::clone(&n_asked);
+    moody.set(move |_, path| {
+        let is_run = path.ends_with("/run.json");
+        asked.fetch_add(u64::from(is_run), Ordering::SeqCst);
+        is_run.then(|| Error::new(Kind::Denied, "read"))
+    });
+    let listed = runs::list(&all, 30).await.unwrap();
+    assert!(listed.runs.is_empty());
+    let names: Vec<&str> = listed.unread.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["contoso"]);
+    let n_asked = n_asked.load(Ordering::SeqCst);
+    assert!((1..=8).contains(&n_asked), "{n_asked}");
+    assert!(runs::list(&all[..1], 30).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ fn slot(at: &str) -> Opening {
         slot: Some(at),
         started_at: at,
         publishes: true,
+        workspace: None,
     }
 }
 
@@ -92,4 +93,47 @@ async fn an_idempotency_key_gives_the_same_run_for_seven_days() {
     tokio::time::sleep(Duration::from_secs(2 * 24 * 60 * 60)).await;
     let later = keyed("k1", "{\"other\":1}").await;
     assert!(matches!(&later, Keyed::Run { run_id: other, .. } if *other != run_id), "{later:?}");
+}
+
+/// The inventory of the workspace `name`.
+fn inventory(name: &str) -> Inventory {
+    Inventory { workspace: name.to_owned(), ..Inventory::default() }
+}
+
+/// A target's name that is given to another workspace: neither inventory gets into the other's export, no slot
+/// is lost, and an instance with the settings of before ends nothing.
+#[tokio::test(start_paused = true)]
+async fn a_run_is_carried_on_for_its_own_workspace_only_and_the_next_one_takes_its_place() {
+    let mut place = Place::new(95);
+    place.job.inventory = inventory("contoso");
+    let mut new = place.job.clone();
+    new.inventory = inventory("fabrikam");
+    let old = place.opening(Trigger::Http).of(inventory("contoso"));
+    let Opened::Ours(id) = open(&place.books, &old).await.unwrap() else { panic!("it is new") };
+    let plan = Message::plan("contoso", &id);
+    let slice = Slice::of(4 * MINUTE);
+    // It waits, whatever is to be done, and says why.
+    let after = step(&place.world, &new, &plan, &slice).await.unwrap();
+    assert!(matches!(after, After::PutOff { .. }), "{after:?}");
+    let run = place.run(&id).await;
+    assert!(!run.status.is_ended() && run.waits_for.unwrap().message.as_str().contains("contoso"));
+    assert_eq!(place.source.n_pages(), 0);
+    // It goes on where its own settings are.
+    tokio::time::sleep(2 * MINUTE).await;
+    let message = only(place.step(&only(After::Go(place.care().await)), 4 * MINUTE).await);
+    tokio::time::sleep(2 * MINUTE).await;
+    assert!(matches!(
+        step(&place.world, &new, &message, &slice).await.unwrap(),
+        After::PutOff { .. }
+    ));
+    // A run of the other workspace takes its place, and the slot is exported.
+    let at = Timestamp::parse("2026-11-22T06:00:00Z").unwrap();
+    let slot = Opening::for_slot("contoso", request(), at, place.world.clock.now(), true);
+    let slot = slot.of(inventory("fabrikam"));
+    let Opened::Ours(next) = open(&place.books, &slot).await.unwrap() else { panic!("it is new") };
+    let run = place.run(&id).await;
+    assert_eq!((run.status, run.error.unwrap().code), (Status::Failed, "settings".to_owned()));
+    let manifest = drive::to_end(&place.world, &new, &next, std::future::pending()).await.unwrap();
+    assert_eq!(manifest.run_id, next);
+    place.assert_whole(&manifest).await;
 }

@@ -89,6 +89,7 @@ impl Place {
                 started_at: began,
                 request: Request { max_assets: Some(days), ..request.clone() },
                 publishes: false,
+                workspace: None,
                 resumes: 0,
             };
             self.put(&layout.active(&active.request), &active).await;

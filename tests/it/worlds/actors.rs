@@ -20,7 +20,7 @@ use easm_export::model::asset::AssetKind;
 use easm_export::model::manifest::Manifest;
 use easm_export::model::request::{Compression, Dataset, Format, Request};
 use easm_export::model::run::{RunId, Trigger};
-use easm_export::model::target::Workspace;
+use easm_export::model::target::{Inventory, Workspace};
 use tokio::time::{Sleep, sleep};
 
 use super::fate::{Fate, SimClock, time_at};
@@ -172,7 +172,7 @@ impl Town {
                 workspace: TARGET.to_owned(),
                 region: String::new(),
             },
-            data_plane_url: None,
+            inventory: Inventory::default(),
             api_version: String::new(),
             page_size: profile.page_size,
             shards: profile.shards,
@@ -345,6 +345,7 @@ impl Town {
                 slot: Some(at),
                 started_at: easm_clock(&clock),
                 publishes: true,
+                workspace: None,
             };
             if let Some(opened) = self.mortal(&who, open(&books, &opening)).await {
                 self.opened(&who, opened);
