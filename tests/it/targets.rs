@@ -241,7 +241,8 @@ async fn targets_that_waited_go_on_and_an_interruption_says_how() {
         let found = documents(&done);
         let end = |at: usize| found[at]["finishedAt"].as_str();
         assert_eq!(found[2]["completeness"], "exact", "{said}");
-        assert_eq!(said.matches("Waiting until").count(), 2, "{said}");
+        // Whoever is left alone before its time says so again.
+        assert!((2..=3).contains(&said.matches("Waiting until").count()), "{said}");
         for at in [0, 1] {
             if code == 0 {
                 assert_eq!(found[at]["completeness"], "exact", "{said}");
