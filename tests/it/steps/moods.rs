@@ -91,9 +91,12 @@ impl Source for Kinds {
         })
     }
 
-    async fn page(&self, _query: &Query, cursor: Option<&str>, size: u32) -> Result<Page> {
+    async fn page(&self, query: &Query, cursor: Option<&str>, size: u32) -> Result<Page> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if self.1() {
+            // Some give up before others.
+            let name = format!("{:?}", query.cut);
+            tokio::time::sleep(Duration::from_secs(name.len() as u64)).await;
             return Err(unavailable());
         }
         let begin: u64 = cursor.map_or(0, |cursor| cursor.parse().unwrap());
